@@ -1,0 +1,137 @@
+#include "kernels/api/context.h"
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+#include "kernels/api/kernels.h"
+
+namespace subpix::kernels {
+
+namespace {
+
+constexpr std::size_t kAlignment = 64;  // a cache line, and one AVX-512 register
+constexpr std::size_t kSmallestChunk = std::size_t{1} << 20;  // so that small needs share one chunk
+
+/// The names of `op`'s variants in this table, or null where the table has no such op.
+const std::vector<std::string>* variants_of(const KernelTable& table, const std::string& op,
+                                            std::vector<std::string>& names) {
+  bool found = false;
+  for_each_op(table, [&](const auto& entry) {
+    if (op != entry.name()) return;
+    found = true;
+    for (const auto& variant : entry.variants()) names.emplace_back(variant.name);
+  });
+  return found ? &names : nullptr;
+}
+
+}  // namespace
+
+Context::Context(const KernelTable& table, DeviceInfo device)
+    : table_(&table), device_(std::move(device)) {
+  SUBPIX_REQUIRE(table.memory.allocate && table.memory.release, "table '", table.name,
+                 "' has no memory functions");
+}
+
+Context::~Context() {
+  // Cached library objects may use the backend's memory functions or streams, so they go first.
+  derived_.clear();
+  cache_.clear();
+  release_chunks();
+}
+
+void Context::override_variant(const std::string& op, const std::string& variant) {
+  std::vector<std::string> names;
+  if (!variants_of(*table_, op, names))
+    throw InputError(concat("backend '", table_->name, "' has no op '", op,
+                            "'; op names look like conv2d_forward/f32"));
+  if (variant.empty()) {
+    overrides_.erase(op);
+    return;
+  }
+  if (std::find(names.begin(), names.end(), variant) == names.end()) {
+    std::string all;
+    for (const std::string& name : names) all += (all.empty() ? "" : ", ") + name;
+    throw InputError(concat("backend '", table_->name, "' has no variant '", variant, "' of ", op,
+                            "; variants: ", all));
+  }
+  overrides_[op] = variant;
+}
+
+void Context::plan_variant(const std::string& op, const std::string& key,
+                           const std::string& variant) {
+  plan_[{op, key}] = variant;
+}
+
+const std::string* Context::chosen(std::string_view op, const std::string& key,
+                                   bool* forced) const {
+  if (const auto it = overrides_.find(op); it != overrides_.end()) {
+    *forced = true;
+    return &it->second;
+  }
+  *forced = false;
+  if (plan_.empty()) return nullptr;
+  const auto it = plan_.find({std::string(op), key});
+  return it == plan_.end() ? nullptr : &it->second;
+}
+
+std::size_t Context::workspace_bytes() const {
+  std::size_t sum = 0;
+  for (const Chunk& chunk : chunks_) sum += chunk.size;
+  return sum;
+}
+
+void Context::release_chunks() {
+  for (const Chunk& chunk : chunks_) table_->memory.release(*this, chunk.data, chunk.size);
+  chunks_.clear();
+}
+
+void* Context::workspace_take(std::size_t bytes) {
+  SUBPIX_REQUIRE(bytes <= std::numeric_limits<std::size_t>::max() / 2, "a workspace request of ",
+                 bytes, " bytes");
+  const std::size_t need =
+      (std::max<std::size_t>(bytes, 1) + kAlignment - 1) / kAlignment * kAlignment;
+  auto room = std::find_if(chunks_.begin(), chunks_.end(),
+                           [&](const Chunk& c) { return c.size - c.used >= need; });
+  if (room == chunks_.end()) {
+    // After the chunks were merged (see ~Workspace) the first request brings back the whole need at
+    // once.
+    const std::size_t wanted = chunks_.empty() ? workspace_peak_ : 0;
+    const std::size_t size = std::max({need, wanted, kSmallestChunk});
+    chunks_.reserve(chunks_.size() + 1);
+    auto* data = static_cast<std::byte*>(table_->memory.allocate(*this, size));
+    chunks_.push_back(Chunk{data, size, 0});
+    room = chunks_.end() - 1;
+  }
+  void* data = room->data + room->used;
+  room->used += need;
+  std::size_t used = 0;
+  for (const Chunk& chunk : chunks_) used += chunk.used;
+  workspace_peak_ = std::max(workspace_peak_, used);
+  return data;
+}
+
+Workspace::Workspace(Context& ctx) : ctx_(ctx), depth_(++ctx.workspace_depth_) {
+  mark_.reserve(ctx.chunks_.size());
+  for (const Context::Chunk& chunk : ctx.chunks_) mark_.push_back(chunk.used);
+}
+
+Workspace::~Workspace() {
+  --ctx_.workspace_depth_;
+  for (std::size_t i = 0; i < ctx_.chunks_.size(); ++i)
+    ctx_.chunks_[i].used = i < mark_.size() ? mark_[i] : 0;
+  // A growing need leaves several chunks behind. Giving them up lets the next scope take one chunk
+  // of the largest need, so that the arena never holds much more than that. Release is ordered
+  // after the work already queued, as for any other memory of the backend.
+  if (ctx_.workspace_depth_ == 0 && ctx_.chunks_.size() > 1) ctx_.release_chunks();
+}
+
+void* Workspace::take_bytes(std::size_t count, std::size_t size) {
+  SUBPIX_REQUIRE(depth_ == ctx_.workspace_depth_,
+                 "memory was asked of an outer Workspace while an inner one is open");
+  SUBPIX_REQUIRE(count <= std::numeric_limits<std::size_t>::max() / size, "a workspace request of ",
+                 count, " elements");
+  return ctx_.workspace_take(count * size);
+}
+
+}  // namespace subpix::kernels

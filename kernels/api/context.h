@@ -1,0 +1,119 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "kernels/api/error.h"
+
+namespace subpix::kernels {
+
+struct KernelTable;
+
+/// What a variant may ask before it says "supported".
+struct DeviceInfo {
+  std::string name = "host";
+  int threads = 1;  ///< compute threads of a host backend
+  int compute_major = 0, compute_minor = 0;  ///< CUDA compute capability, 0.0 on the host
+  int multiprocessors = 0;
+  std::size_t memory_bytes = 0;
+};
+
+/// The state kernels run with: device, stream, scratch memory, cached library objects and the choice of
+/// variants. One Context per device; not thread-safe (one thread computes). Kernels keep no state.
+class Context {
+ public:
+  Context(const KernelTable& table, DeviceInfo device);
+  ~Context();
+  Context(const Context&) = delete;
+  Context& operator=(const Context&) = delete;
+
+  /// The table this context runs: composed ops call their parts through it.
+  const KernelTable& table() const { return *table_; }
+  const DeviceInfo& device() const { return device_; }
+
+  /// Forces a variant by name for an op (`Op::name()`); an empty variant takes the force away.
+  /// A forced variant that does not support a problem is an InputError at the call.
+  void override_variant(const std::string& op, const std::string& variant);
+  /// Plan entries: (op, problem key) to variant; overrides win over the plan, the plan over list order.
+  void plan_variant(const std::string& op, const std::string& key, const std::string& variant);
+  bool has_choices() const { return !overrides_.empty() || !plan_.empty(); }
+  /// Name forced or planned for this call, or null.
+  const std::string* chosen(std::string_view op, const std::string& key, bool* forced) const;
+
+  /// Called before every kernel call when set: op name, variant name, problem key.
+  using Trace = std::function<void(const char* op, const char* variant, const std::string& key)>;
+  void set_trace(Trace trace) { trace_ = std::move(trace); }
+  const Trace& trace() const { return trace_; }
+
+  /// Library objects (oneDNN primitives, packed filters, cuDNN plans) kept between calls.
+  /// Returns the object under `key`, made by `make` at the first call.
+  template <class Object, class Make>
+  Object& cached(const std::string& key, Make&& make) {
+    auto& slot = cache_[key];
+    if (!slot) slot = std::shared_ptr<void>(make());
+    return *static_cast<Object*>(slot.get());
+  }
+
+  /// Objects derived from the contents of one storage (a filter in the library's own layout). The owner
+  /// of the storage calls forget(id) when it dies.
+  std::shared_ptr<void>& derived(std::uint64_t storage_id, const std::string& key) {
+    return derived_[storage_id][key];
+  }
+  void forget(std::uint64_t storage_id) { derived_.erase(storage_id); }
+  std::size_t workspace_bytes() const;
+
+  void* stream = nullptr;
+
+ private:
+  friend class Workspace;
+  struct Chunk {
+    std::byte* data;
+    std::size_t size, used;
+  };
+  void* workspace_take(std::size_t bytes);
+  void release_chunks();
+
+  const KernelTable* table_;
+  DeviceInfo device_;
+  std::map<std::string, std::string, std::less<>> overrides_;
+  std::map<std::pair<std::string, std::string>, std::string> plan_;
+  Trace trace_;
+  std::unordered_map<std::string, std::shared_ptr<void>> cache_;
+  std::unordered_map<std::uint64_t, std::unordered_map<std::string, std::shared_ptr<void>>> derived_;
+  std::vector<Chunk> chunks_;
+  std::size_t workspace_peak_ = 0;  // most bytes in use at once so far
+  int workspace_depth_ = 0;
+};
+
+/// Scratch device memory for the time of one kernel call. Memory comes from an arena that grows to the
+/// largest need and stays, so that a training step soon allocates nothing. Scopes nest: only the
+/// innermost one gives out memory, and pointers die with their scope.
+///   Workspace ws(ctx); float* partial = ws.take<float>(blocks * c);   // 64-byte aligned, uninitialised
+class Workspace {
+ public:
+  explicit Workspace(Context& ctx);
+  ~Workspace();
+  Workspace(const Workspace&) = delete;
+  Workspace& operator=(const Workspace&) = delete;
+
+  template <class T>
+  T* take(std::size_t count) {
+    return static_cast<T*>(take_bytes(count, sizeof(T)));
+  }
+
+ private:
+  void* take_bytes(std::size_t count, std::size_t size);
+
+  Context& ctx_;
+  int depth_;
+  std::vector<std::size_t> mark_;  // bytes used in each chunk when the scope opened
+};
+
+}  // namespace subpix::kernels

@@ -1,0 +1,136 @@
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "kernels/api/kernels.h"
+#include "tests/support/compare.h"
+#include "tests/support/fill.h"
+#include "tests/support/guarded.h"
+
+/// Note [Table tests]
+/// One OpCase per op name holds the op's problems, data, oracle and tolerances, and runs every
+/// variant of every table against them. To add
+///   a table:   one line in tables.cpp (and its macro in CMakeLists.txt); nothing else changes;
+///   a variant: nothing, the lists are read from the table;
+///   an op:     a case in the family's table_<family>.cpp; a coverage test fails until it is there.
+/// Run one op alone with:  test_kernels_tables "<test name>" -c "conv2d_forward/f32"
+/// and one table alone with SUBPIX_TEST_TABLE=cpu in the environment.
+namespace subpix::tests {
+
+/// The tables that this build can run, each with its own context.
+struct TableUnderTest {
+  const kernels::KernelTable* table;
+  std::unique_ptr<kernels::Context> ctx;
+};
+std::vector<TableUnderTest>& tables_under_test();
+
+/// What the checks of one op found.
+class Report {
+ public:
+  void check(const std::string& where, const std::string& message) {
+    ++checks_;
+    if (!message.empty() && failures_.size() < kMost) failures_.push_back(where + ": " + message);
+  }
+  int checks() const { return checks_; }
+  const std::vector<std::string>& failures() const { return failures_; }
+  void ran(const std::string& table, const char* variant) { variants_[table].insert(variant); }
+  const std::set<std::string>& variants(const std::string& table) { return variants_[table]; }
+
+ private:
+  static constexpr std::size_t kMost = 20;  // a broken op fails everywhere; the first cases tell it
+  int checks_ = 0;
+  std::vector<std::string> failures_;
+  std::map<std::string, std::set<std::string>> variants_;
+};
+
+struct OpCase {
+  std::string op;  ///< Op::name(): "conv2d_forward/f32"
+  std::function<void(Report&)> run;
+};
+
+void add_conv2d_cases(std::vector<OpCase>& cases);
+void add_norm_cases(std::vector<OpCase>& cases);
+void add_activation_cases(std::vector<OpCase>& cases);
+void add_shape_pool_cases(std::vector<OpCase>& cases);
+void add_dense_cases(std::vector<OpCase>& cases);
+void add_elementwise_cases(std::vector<OpCase>& cases);
+void add_loss_cases(std::vector<OpCase>& cases);
+void add_random_adam_cases(std::vector<OpCase>& cases);
+
+template <class T>
+std::string typed_name(const char* op) {
+  return std::string(op) + (std::is_same_v<T, float> ? "/f32" : "/bf16");
+}
+
+/// The op of a table from a pointer to its member, typed or not.
+template <class T, class Op>
+const Op& op_of(const kernels::KernelTable& table, Op kernels::TypedOps<T>::*member) {
+  return table.typed<T>().*member;
+}
+template <class Op>
+const Op& op_of(const kernels::KernelTable& table, Op kernels::KernelTable::*member) {
+  return table.*member;
+}
+
+/// Runs every variant of one table's `member` that takes `problem`, twice each. `call` gets
+/// (Buffers&, run) and must make the buffers, call run(arguments...) once and return the outputs in
+/// the order of `expected`. Checked: each output against its bounds, the same bits from both runs,
+/// inputs unchanged, guard bands intact. Outputs and scratch memory are poisoned before each run.
+template <class Member, class Problem, class Call>
+void check_table(Report& report, TableUnderTest& under, Member member, const Problem& problem,
+                 const std::string& remark, const std::vector<Expected>& expected, Call&& call,
+                 bool skip_reference = false) {
+  kernels::Context& ctx = *under.ctx;
+  const auto& op = op_of(*under.table, member);
+  for (const auto& variant : op.variants()) {
+    if (variant.supports && !variant.supports(problem, ctx.device())) continue;
+    report.ran(under.table->name, variant.name);
+    if (skip_reference && variant.name == std::string_view("reference")) continue;
+    const std::string where = concat(under.table->name, " ", op.name(), " [", variant.name, "] ",
+                                     problem.key(), " ", remark);
+    std::vector<Values> first;
+    for (int round = 0; round < 2; ++round) {
+      poison_workspace(ctx);
+      Buffers buffers(ctx);
+      std::vector<Values> got =
+          call(buffers, [&](auto... args) { variant.run(ctx, problem, args...); });
+      SUBPIX_REQUIRE(got.size() == expected.size(), where, ": ", got.size(), " outputs for ",
+                     expected.size(), " expectations");
+      for (const std::string& damage : buffers.damages()) report.check(where, damage);
+      for (std::size_t i = 0; i < got.size(); ++i) {
+        if (round == 0) {
+          report.check(where, compare(got[i], expected[i]));
+          continue;
+        }
+        const Expected again{expected[i].what + " of the second run", expected[i].dims, first[i],
+                             exact(first[i])};
+        report.check(where, compare(got[i], again));
+      }
+      first = std::move(got);
+    }
+  }
+}
+
+/// check_table for every table of this build.
+template <class Member, class Problem, class Call>
+void check_variants(Report& report, Member member, const Problem& problem,
+                    const std::string& remark, const std::vector<Expected>& expected, Call&& call) {
+  problem.validate();
+  bool skip_reference = false;
+  for (TableUnderTest& under : tables_under_test()) {
+    check_table(report, under, member, problem, remark, expected, call, skip_reference);
+    // A table that started as a copy of reference's keeps its loops, which depend on no backend:
+    // running them once is enough.
+    skip_reference = true;
+  }
+}
+
+}  // namespace subpix::tests
