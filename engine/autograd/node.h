@@ -1,0 +1,113 @@
+#pragma once
+
+#include <cstdint>
+#include <initializer_list>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/core/tensor.h"
+
+namespace subpix::engine {
+
+class Saved;
+
+/// One step of the backward graph. Each op of engine/ops defines `struct XNode final : Node` beside
+/// its forward function, with the tensors it needs as named Saved members. Graph rules:
+///  - one output per node; edges() say where the gradients of the op's tensor arguments go, in
+///  their
+///    order, null if none is wanted;
+///  - nodes are numbered in the order of creation, which is a topological order;
+///  - backward() returns one gradient per edge (undefined where needs(i) is false) of the
+///  argument's
+///    shape and type, or F32 (weight gradients); it never writes into dy, which others may share:
+///    the walker accumulates, checks shapes and frees;
+///  - backward() runs without recording: first order only.
+class Node {
+ public:
+  explicit Node(std::initializer_list<Tensor> inputs);
+  explicit Node(std::span<const Tensor> inputs);
+  /// Takes a graph of any depth down without recursion.
+  virtual ~Node();
+  Node(const Node&) = delete;
+  Node& operator=(const Node&) = delete;
+
+  virtual const char* name() const = 0;
+  virtual std::vector<Tensor> backward(const Tensor& dy) = 0;
+  /// The tensor whose grad() this node fills; undefined for all but the accumulators of leaves.
+  virtual Tensor leaf() const { return {}; }
+
+  bool needs(std::size_t i) const { return edges_[i] != nullptr; }
+  const std::vector<std::shared_ptr<Node>>& edges() const { return edges_; }
+  std::uint64_t sequence() const { return sequence_; }
+
+  /// Shape and type of what the op returned.
+  const Shape& shape() const { return shape_; }
+  DType dtype() const { return dtype_; }
+  void set_output(const Shape& shape, DType dtype) { shape_ = shape, dtype_ = dtype; }
+
+  /// Lets go of saved tensors and edges; the walker calls it after backward().
+  void free();
+  bool freed() const { return freed_; }
+  std::size_t saved_bytes() const;
+
+ private:
+  friend class Saved;
+  void drop_edges();
+  std::vector<std::shared_ptr<Node>> edges_;
+  std::vector<Saved*> saved_;  // members of the derived node
+  Shape shape_;
+  DType dtype_ = DType::F32;
+  std::uint64_t sequence_;
+  bool freed_ = false;
+};
+
+/// A tensor kept for backward under a name, with the version it had: get() refuses one that was
+/// written since. A member of the node that owns it; an undefined tensor saves nothing.
+class Saved {
+ public:
+  Saved(Node& owner, const char* label, const Tensor& t);
+  Saved(const Saved&) = delete;
+  Saved& operator=(const Saved&) = delete;
+  const Tensor& get() const;
+  bool defined() const { return tensor_.defined(); }
+
+ private:
+  friend class Node;
+  const Node& owner_;
+  const char* label_;
+  Tensor tensor_;
+  std::uint64_t version_ = 0;
+};
+
+/// True when ops shall record: grad mode is on and one of the inputs requires a gradient.
+bool recording(std::initializer_list<Tensor> inputs);
+bool recording(std::span<const Tensor> inputs);
+
+/// Switches recording off for its lifetime (this thread).
+class NoGrad {
+ public:
+  NoGrad();
+  ~NoGrad();
+  NoGrad(const NoGrad&) = delete;
+  NoGrad& operator=(const NoGrad&) = delete;
+
+ private:
+  bool before_;
+};
+
+/// Walks the graph from `root` to the leaves and accumulates into their grad(). seed: dLoss/dRoot,
+/// of root's shape; may be left out when root has one element (then 1). The graph is freed on the
+/// way unless retain; walking a freed graph again throws Error. First order only.
+void backward(const Tensor& root, const Tensor& seed = Tensor(), bool retain = false);
+
+/// The graph behind `root` as text, one node a line, last first: for debugging and tests.
+///   "#7 conv2d [1,4,4,8] saves 1152 bytes <- #3 #5 -"    (- : no gradient wanted)
+///   "#3 leaf [1,4,4,2]"
+std::string dump_graph(const Tensor& root);
+
+/// The node that adds gradients into leaf.grad(); Tensor::gradient_edge() makes one per leaf.
+std::shared_ptr<Node> make_accumulator(const Tensor& leaf);
+
+}  // namespace subpix::engine

@@ -1,0 +1,180 @@
+#include "engine/core/device.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <bit>
+#include <unordered_map>
+
+#include "engine/core/debug.h"
+#include "engine/core/error.h"
+#include "kernels/reference/table.h"
+#ifdef SUBPIX_HAVE_CPU
+#include "kernels/cpu/table.h"
+#endif
+
+namespace subpix::engine {
+namespace {
+
+struct Backend {
+  const char* name;
+  const kernels::KernelTable& (*table)();
+  int (*set_threads)(int);   ///< null: single-threaded
+  std::string (*library)();  ///< what computes, with its version
+};
+
+/// Best first. The only place of the engine that names kernel tables.
+const std::vector<Backend>& backends() {
+  static const std::vector<Backend> all = {
+#ifdef SUBPIX_HAVE_CPU
+      {"cpu", kernels::cpu::table, kernels::cpu::set_threads, [] { return std::string("oneDNN"); }},
+#endif
+      {"reference", kernels::reference::table, nullptr, [] { return std::string("plain loops"); }},
+  };
+  return all;
+}
+
+std::string backend_names() {
+  std::string all;
+  for (const Backend& b : backends()) all += (all.empty() ? "" : ", ") + std::string(b.name);
+  return all;
+}
+
+std::size_t host_memory_bytes() {
+  const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+  return pages > 0 && page > 0 ? static_cast<std::size_t>(pages) * static_cast<std::size_t>(page)
+                               : 0;
+}
+
+/// Free blocks below this are never worth giving back.
+constexpr std::size_t kCacheFloor = std::size_t{64} << 20;
+
+/// A NaN whose two halves are NaN as bf16 too.
+constexpr float kPoison = std::bit_cast<float>(0x7fc07fc0u);
+
+std::string mib(std::size_t bytes) {
+  return concat(static_cast<double>(bytes * 10 >> 20) / 10.0, " MiB");
+}
+
+}  // namespace
+
+struct Device::Cache {
+  std::unordered_map<std::size_t, std::vector<void*>> free;  // by size class
+};
+
+std::size_t size_class(std::size_t bytes) {
+  constexpr std::size_t kLeast = 64;  // the alignment backends promise
+  bytes = std::max(bytes, kLeast);
+  const std::size_t step = std::max(kLeast, std::bit_floor(bytes) / 8);
+  return (bytes + step - 1) / step * step;
+}
+
+std::vector<std::string> available_backends() {
+  std::vector<std::string> names;
+  for (const Backend& b : backends()) names.emplace_back(b.name);
+  return names;
+}
+
+std::shared_ptr<Device> Device::open(const std::string& backend, int threads) {
+  if (threads < 0) throw InputError(concat("threads must be 0 (all) or more, not ", threads));
+  const auto& all = backends();
+  const auto found =
+      backend == "auto" ? all.begin() : std::find_if(all.begin(), all.end(), [&](const Backend& b) {
+        return backend == b.name;
+      });
+  if (found == all.end())
+    throw InputError(concat("backend '", backend, "' is not part of this build; it has: auto, ",
+                            backend_names()));
+  kernels::DeviceInfo info;
+  info.threads = found->set_threads ? found->set_threads(threads) : 1;
+  info.memory_bytes = host_memory_bytes();
+  return std::shared_ptr<Device>(
+      new Device(found->name, found->library(), found->table(), std::move(info)));
+}
+
+Device::Device(std::string backend, std::string library, const kernels::KernelTable& table,
+               kernels::DeviceInfo info)
+    : backend_(std::move(backend)),
+      library_(std::move(library)),
+      table_(&table),
+      context_(std::make_unique<kernels::Context>(table, std::move(info))),
+      cache_(std::make_unique<Cache>()) {
+  if (debug().level >= 2)
+    context_->set_trace([](const char* op, const char* variant, const std::string& key) {
+      debug_line(concat("  ", op, " ", key, " by ", variant));
+    });
+}
+
+Device::~Device() { trim(); }
+
+std::string Device::description() const {
+  const int threads = context_->device().threads;
+  return concat(backend_, " (", library_, ", ", threads, threads == 1 ? " thread)" : " threads)");
+}
+
+void* Device::allocate(std::size_t bytes) {
+  const std::size_t size = size_class(bytes);
+  ++stats_.requests;
+  if (limit_ && stats_.in_use + size > limit_)
+    throw InputError(
+        concat("a tensor of ", mib(size), " passes the memory limit of ", mib(limit_), ": ",
+               mib(stats_.in_use),
+               " are in use; use smaller tiles, crops or batches, or raise the limit"));
+  void* data = nullptr;
+  auto& blocks = cache_->free[size];
+  if (!blocks.empty()) {
+    data = blocks.back();
+    blocks.pop_back();
+  } else {
+    data = allocate_from_backend(size);
+  }
+  stats_.in_use += size;
+  stats_.peak = std::max(stats_.peak, stats_.in_use);
+  largest_use_ = std::max(largest_use_, stats_.in_use);
+  if (debug().poison)
+    table_->f32.fill(*context_, {static_cast<kernels::Index>(size / sizeof(float)), kPoison},
+                     static_cast<float*>(data));
+  return data;
+}
+
+void* Device::allocate_from_backend(std::size_t size) {
+  const std::size_t cached = stats_.reserved - stats_.in_use;
+  if ((limit_ && stats_.reserved + size > limit_) || cached > 2 * largest_use_ + kCacheFloor)
+    trim();
+  ++stats_.allocations;
+  void* data = nullptr;
+  try {
+    data = table_->memory.allocate(*context_, size);
+  } catch (const InputError&) {
+    trim();
+    try {
+      data = table_->memory.allocate(*context_, size);
+    } catch (const InputError&) {
+      throw InputError(concat("out of memory on ", description(), ": a tensor of ", mib(size),
+                              " does not fit beside the ", mib(stats_.in_use),
+                              " in use; use smaller tiles, crops or batches"));
+    }
+  }
+  stats_.reserved += size;
+  return data;
+}
+
+void Device::release(void* data, std::size_t bytes) noexcept {
+  const std::size_t size = size_class(bytes);
+  stats_.in_use -= size;
+  cache_->free[size].push_back(data);
+}
+
+void Device::trim() noexcept {
+  for (auto& [size, blocks] : cache_->free) {
+    for (void* data : blocks) {
+      table_->memory.release(*context_, data, size);
+      stats_.reserved -= size;
+    }
+    blocks.clear();
+  }
+}
+
+void Device::synchronize() { table_->memory.synchronize(*context_); }
+
+}  // namespace subpix::engine
