@@ -1,0 +1,108 @@
+#!/usr/bin/env python3
+"""Whatever a user does wrong, a tool answers with one sentence on stderr and exit code 2.
+
+usage: test_tool_errors.py FOLDER_WITH_PROGRAMS
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+
+ROOT = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
+BIN = ""  # set from the command line
+
+# (program, arguments, words that the sentence must contain); {tmp} is an empty folder.
+PROGRAM_CASES = [
+    ("step_bench", ["--bogus"], ["--bogus"]),
+    ("step_bench", ["--mode", "gan"], ["--mode", "srresnet"]),
+    ("step_bench", ["--batch", "0"], ["--batch"]),
+    ("step_bench", ["--steps", "many"], ["--steps"]),
+    ("step_bench", ["--backend", "abacus"], ["abacus", "reference"]),
+    ("step_bench", ["--crop", "50", "--steps", "1", "--blocks", "1"], ["--crop 50", "multiple"]),
+    ("step_bench", ["--vgg", "{tmp}/no.safetensors", "--blocks", "1"], ["no.safetensors"]),
+    ("step_bench", ["--blocks", "1", "--channels", "4", "--crop", "16", "--batch", "1", "--steps", "1",
+                    "--warmup", "0", "--json", "{tmp}/missing/x.json"], ["missing/x.json"]),
+    ("quickstart_report", ["--bogus"], ["--bogus"]),
+    ("quickstart_report", ["--run", "{tmp}/none"], ["none/eval/nearest.json"]),
+    ("quickstart_report", ["--crop", "-3"], ["--crop"]),
+    ("srgan_eval", ["--method", "magic", "--data", "{tmp}"], ["magic"]),
+    ("srgan_eval", ["--method", "bicubic"], ["--data"]),
+    ("srgan_eval", ["--method", "bicubic", "--data", "{tmp}/none"], ["none"]),
+    ("srgan_eval", ["--method", "bicubic", "--data", "{tmp}"], ["{tmp}"]),
+    ("srgan_eval", ["--weights", "{tmp}/no.safetensors", "--data", "{tmp}"], ["no.safetensors"]),
+    ("srgan_upscale", [], ["--weights"]),
+    ("srgan_upscale", ["--weights", "{tmp}/no.safetensors", "{tmp}/a.png", "{tmp}/b.png"], ["{tmp}"]),
+    ("srgan_train", [], ["--config"]),
+    ("srgan_train", ["--config", "{tmp}/no.json", "--out", "{tmp}/run"], ["no.json"]),
+    ("srgan_train", ["--config", ROOT + "/train/configs/srresnet.json", "--set", "data.batsh=4", "--out",
+                     "{tmp}/run"], ["data.batsh", "data.batch"]),
+    ("srgan_train", ["--config", ROOT + "/train/configs/srresnet.json", "--set", "data.train=none/at/all",
+                     "--out", "{tmp}/run"], ["none/at/all"]),
+]
+
+SCRIPT_CASES = [
+    (["tools/install_deps.sh", "--bogus"], ["--bogus"]),
+    (["tools/format.sh", "--bogus"], ["--bogus"]),
+    (["tools/quickstart.sh", "--bogus"], ["--bogus"]),
+    (["tools/quickstart.sh", "--data"], ["--data"]),
+    (["tools/quickstart.sh", "--data", "{tmp}/none"], ["{tmp}/none"]),
+    (["tools/quickstart.sh", "--minutes", "soon"], ["--minutes"]),
+    (["tests/run.sh", "--bogus"], ["--bogus"]),
+    (["tests/run.sh", "--jobs", "none"], ["--jobs"]),
+    ([sys.executable, "tools/compare_step.py", "--build", "{tmp}"], ["step_bench"]),
+]
+
+
+class ToolErrors(unittest.TestCase):
+    def setUp(self):
+        self.tmp = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, self.tmp)
+
+    def expect_sentence(self, command, words):
+        command = [part.replace("{tmp}", self.tmp) for part in command]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120,
+                              stdin=subprocess.DEVNULL)
+        told = done.stderr.strip()
+        self.assertEqual(done.returncode, 2, f"{command}: {told}")
+        self.assertEqual(len(told.split("\n")), 1, f"{command} says more than one line: {told}")
+        name = os.path.basename(command[1] if command[0] == sys.executable else command[0])
+        self.assertTrue(told.startswith(name + ": "), told)
+        self.assertNotIn("internal error", told)
+        for word in words:
+            self.assertIn(word.replace("{tmp}", self.tmp), told)
+
+    def test_programs(self):
+        for program, arguments, words in PROGRAM_CASES:
+            with self.subTest(program=program, arguments=arguments):
+                self.expect_sentence([os.path.join(BIN, program)] + arguments, words)
+
+    def test_scripts(self):
+        for command, words in SCRIPT_CASES:
+            with self.subTest(command=command):
+                self.expect_sentence(command, words)
+
+    def test_help_and_version_succeed(self):
+        for program in sorted({case[0] for case in PROGRAM_CASES}):
+            for option in ("--help", "--version"):
+                with self.subTest(program=program, option=option):
+                    done = subprocess.run([os.path.join(BIN, program), option], capture_output=True,
+                                          text=True, timeout=60)
+                    self.assertEqual(done.returncode, 0, done.stderr)
+                    self.assertIn(program, done.stdout)
+                    self.assertEqual(done.stderr, "")
+
+    def test_a_failing_tool_leaves_nothing_behind(self):
+        self.expect_sentence([os.path.join(BIN, "srgan_train"), "--config", "{tmp}/no.json", "--out",
+                              "{tmp}/run"], ["no.json"])
+        self.assertEqual(os.listdir(self.tmp), [])
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2 or not os.path.isdir(sys.argv[1]):
+        print("usage: test_tool_errors.py FOLDER_WITH_PROGRAMS", file=sys.stderr)
+        sys.exit(2)
+    BIN = os.path.abspath(sys.argv[1])
+    unittest.main(argv=sys.argv[:1])
