@@ -132,6 +132,9 @@ def main():
         one = {side: [] for side in commands}
         for side in list(commands) + list(reversed(commands)):
             one[side].append(measure(commands[side]))
+        sizes = {side: runs[0]["generator_parameters"] for side, runs in one.items()}
+        if len(set(sizes.values())) != 1:
+            fail(f"the sides train networks of different sizes: {sizes}")
         rounds.append(one)
         print(f"round {number}: " + ", ".join(
             f"{side} {statistics.mean(r['median_ms'] for r in runs):.2f} ms" for side, runs in one.items()))

@@ -52,6 +52,11 @@ std::uint64_t from_hex(const std::string& text) {
   return value;
 }
 
+bool is_complete(const fs::path& checkpoint) {
+  std::error_code unreadable;
+  return fs::exists(checkpoint / kStateFile, unreadable);
+}
+
 std::string folder_name(Index step) {
   std::string digits = std::to_string(step);
   constexpr std::size_t kDigits = 9;
@@ -237,7 +242,7 @@ std::vector<std::pair<Index, fs::path>> CheckpointFolder::list() const {
 
 fs::path CheckpointFolder::newest_path() const {
   for (const auto& [step, path] : list())
-    if (fs::exists(path / kStateFile)) return path;
+    if (is_complete(path)) return path;
   return {};
 }
 
@@ -247,8 +252,7 @@ void CheckpointFolder::remove_leftovers() const {
   for (fs::directory_iterator entry(folder_, error), end; !error && entry != end;
        entry.increment(error)) {
     const std::string name = entry->path().filename().string();
-    const bool half_removed =
-        step_of(entry->path()) >= 0 && !fs::exists(entry->path() / kStateFile);
+    const bool half_removed = step_of(entry->path()) >= 0 && !is_complete(entry->path());
     if (name.starts_with(std::string(".") + kPrefix) || half_removed)
       leftovers.push_back(entry->path());
   }

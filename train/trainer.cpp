@@ -89,7 +89,8 @@ struct Trainer::Impl {
     lock.emplace(out);
   }
   bool holds_run() const {
-    return checkpoints.holds_any() || fs::exists(out / "generator.safetensors");
+    std::error_code unreadable;  // claim() will say why
+    return checkpoints.holds_any() || fs::exists(out / "generator.safetensors", unreadable);
   }
 
   void open_inputs();
@@ -186,7 +187,9 @@ void Trainer::Impl::begin() {
 void Trainer::Impl::go_on(const CheckpointFolder::Found& found) {
   open_inputs();
   check_same_inputs(found.state, state);
-  networks = make_networks(*device, config());
+  RunConfig fresh = config();
+  fresh.init.clear();  // the weights come from the checkpoint, and that file may be gone
+  networks = make_networks(*device, fresh);
   if (found.has_discriminator) add_discriminator(*device, config(), networks);
   // Before a phase's first step there are no moments to go on with.
   optimisers_fit_phase_ = state.phase_step > 0;
@@ -297,6 +300,7 @@ int Trainer::Impl::run_phase(BatchLoader& loader) {
 }
 
 void Trainer::Impl::one_step(TrainStep& step, const Batch& batch) {
+  SUBPIX_REQUIRE(batch.step == state.step, "step ", state.step, " got the crops of ", batch.step);
   const PhaseConfig& p = phase();
   const Index done = state.step + 1, phase_done = state.phase_step + 1;
   const Index save_every = config().checkpoint.every;
@@ -437,7 +441,8 @@ Trainer Trainer::start(const RunConfig& config, const fs::path& out, Console& co
 
 Trainer Trainer::resume(const fs::path& out, const Adjust& adjust, Console& console,
                         Signal signal) {
-  if (!fs::is_directory(out))
+  std::error_code unreadable;
+  if (!fs::is_directory(out, unreadable))
     throw InputError(concat("nothing to resume: there is no folder ", out.string(),
                             "; start the run without --resume"));
   auto impl = std::make_unique<Impl>(out, console, std::move(signal));

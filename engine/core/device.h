@@ -38,7 +38,7 @@ class Device : public std::enable_shared_from_this<Device> {
   Device& operator=(const Device&) = delete;
 
   const std::string& backend() const { return backend_; }
-  std::string description() const;  ///< "cpu (oneDNN 2.6.3, 2 threads)"
+  std::string description() const;  ///< "cpu (oneDNN, 2 threads)"
   kernels::Context& context() { return *context_; }
   const kernels::KernelTable& table() const { return *table_; }
 

@@ -81,6 +81,12 @@ std::size_t Context::workspace_bytes() const {
   return sum;
 }
 
+void Context::trim_workspace() {
+  SUBPIX_REQUIRE(workspace_depth_ == 0, "the workspace is in use by ", workspace_depth_, " scopes");
+  release_chunks();
+  workspace_peak_ = 0;
+}
+
 void Context::release_chunks() {
   for (const Chunk& chunk : chunks_) table_->memory.release(*this, chunk.data, chunk.size);
   chunks_.clear();

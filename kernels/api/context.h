@@ -68,6 +68,8 @@ class Context {
   }
   void forget(std::uint64_t storage_id) { derived_.erase(storage_id); }
   std::size_t workspace_bytes() const;
+  /// Gives the scratch arena back, when a phase with smaller needs begins. No Workspace may be open.
+  void trim_workspace();
 
   void* stream = nullptr;
 

@@ -7,7 +7,8 @@
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/variants.h"
 
-/// Convolutions padded by more than 3, without AVX-512: the generator's 9x9 layers there.
+/// Convolutions padded by more than 3, which the generator's 9x9 layers are: the choice without
+/// AVX-512.
 ///
 /// oneDNN's direct kernels for AVX2 and older take no more padding than the few outputs they keep
 /// in registers. It then unfolds the image and multiplies matrices, which is several times slower,
@@ -76,9 +77,7 @@ void backward_data(Context& ctx, const Conv2dProblem& d, const float* dy, Filter
 constexpr Index kMostPadding = 3;  // that the direct kernels take everywhere
 
 bool needs_border(const ConvShape& d) {
-  const Index padding = std::max({d.top, d.left, d.bottom, d.right});
-  // has_bf16() is AVX-512.
-  return d.stride == 1 && padding > kMostPadding && !onednn::has_bf16();
+  return d.stride == 1 && std::max({d.top, d.left, d.bottom, d.right}) > kMostPadding;
 }
 
 bool supports_forward(const Conv2dProblem& d, const DeviceInfo&) {
@@ -91,8 +90,15 @@ bool supports_backward_data(const Conv2dProblem& d, const DeviceInfo&) {
 }  // namespace
 
 void add_conv2d_bordered(KernelTable& table) {
-  table.f32.conv2d_forward.prepend({"bordered", supports_forward, forward});
-  table.f32.conv2d_backward_data.prepend({"bordered", supports_backward_data, backward_data});
+  const auto add = [](auto& op, auto supports, auto run_op) {
+    // has_bf16() is AVX-512, where it is last: there to be tested, and for overrides.
+    if (onednn::has_bf16())
+      op.append({"bordered", supports, run_op});
+    else
+      op.prepend({"bordered", supports, run_op});
+  };
+  add(table.f32.conv2d_forward, supports_forward, forward);
+  add(table.f32.conv2d_backward_data, supports_backward_data, backward_data);
 }
 
 }  // namespace subpix::kernels::cpu

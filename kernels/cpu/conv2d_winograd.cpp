@@ -21,9 +21,10 @@
 /// so small integers stay exact, and rounding errors grow by a small factor only.
 /// The gradient of g is the adjoint: dg = G^T [ (A dy A^T) . (B^T d B) ] G, summed over all tiles.
 ///
-/// An output's rounding depends on its place in its 2x2 tile. Tiled inference must not depend on
-/// where a tile begins, so the forward variant is not chosen by itself; the gradients, which only
-/// training computes, are.
+/// An output's rounding depends on its place in its 2x2 tile. Pictures that are upscaled in parts
+/// must not depend on where a part begins, and parts come one at a time; so a batch of one image is
+/// left to the direct convolution, and only batches, which are training's, are convolved forward
+/// this way.
 ///
 /// Work is cut into blocks of tiles whose transforms stay in the second-level cache; the matrix
 /// products hold kTileRows x kTileVectors registers of sums, see register_tile.h.
@@ -32,7 +33,6 @@ namespace subpix::kernels::cpu {
 namespace {
 
 constexpr Index kPlaces = 16;      // of a 4x4 tile
-constexpr Index kMostTiles = 72;   // of a block
 constexpr Index kSpread = kLanes;  // keeps the 16 places of a tile out of the same cache sets
 
 using Tile = std::array<std::array<Vec, 4>, 4>;
@@ -175,9 +175,9 @@ void transform_inputs(const Tiling& tiling, Range tiles, const float* x, Transfo
   }
 }
 
-/// How many tiles to a block, so that the parts get equal numbers of blocks.
-Index block_size(Index tiles, int parts) {
-  const Index blocks = (tiles + parts * kMostTiles - 1) / (parts * kMostTiles);
+/// How many tiles to a block, at most `most`, so that the parts get equal numbers of blocks.
+Index block_size(Index tiles, int parts, Index most) {
+  const Index blocks = (tiles + parts * most - 1) / (parts * most);
   return (tiles + parts * blocks - 1) / (parts * blocks);
 }
 
@@ -211,21 +211,31 @@ void transform_turned(const Conv2dProblem& d, const float* w, float* out) {
   });
 }
 
-/// w [d.k,3,3,d.c] for a convolution from d.c channels to d.k outputs.
+/// w [d.k,3,3,d.c] for a convolution from d.c channels to d.k outputs. The outputs, which lie far
+/// apart in w, are first brought side by side, a block of outputs by a register of channels at
+/// once.
 void transform_plain(const Conv2dProblem& d, const float* w, float* out) {
-  parallel_ranges(d.k, kPlaces * d.c, [&](Range own) {
-    for (Index k = own.begin; k < own.end; ++k)
-      for (Index c = 0; c < d.c; c += kLanes) {
-        std::array<std::array<Vec, 3>, 3> g;
-        for (Index r = 0; r < 3; ++r)
-          for (Index s = 0; s < 3; ++s) g[r][s] = load(w + ((k * 3 + r) * 3 + s) * d.c + c);
-        const Tile u = filter_transform(g);
-        const Index block = k / kTileChannels, width = outputs_of_block(block, d.k);
-        float* to = out + block * kTileChannels * kPlaces * d.c + c * width + k % kTileChannels;
-        for (Index f = 0; f < kPlaces; ++f)
-          for (Index lane = 0; lane < kLanes; ++lane)
-            to[(f * d.c + lane) * width] = u[f / 4][f % 4][lane];
-      }
+  constexpr Index kTaps = 9;
+  const Index blocks = (d.k + kTileChannels - 1) / kTileChannels, registers = d.c / kLanes;
+  parallel_ranges(blocks * registers, kPlaces * kTileChannels * kLanes, [&](Range own) {
+    float side[kTaps][kLanes][kTileChannels];
+    for (Index unit = own.begin; unit < own.end; ++unit) {
+      const Index block = unit / registers, c = unit % registers * kLanes;
+      const Index first = block * kTileChannels, width = outputs_of_block(block, d.k);
+      for (Index k = 0; k < width; ++k)
+        for (Index tap = 0; tap < kTaps; ++tap) {
+          const float* from = w + ((first + k) * kTaps + tap) * d.c + c;
+          for (Index lane = 0; lane < kLanes; ++lane) side[tap][lane][k] = from[lane];
+        }
+      for (Index lane = 0; lane < kLanes; ++lane)
+        for (Index k = 0; k < width; k += kLanes) {
+          std::array<std::array<Vec, 3>, 3> g;
+          for (Index tap = 0; tap < kTaps; ++tap) g[tap / 3][tap % 3] = load(&side[tap][lane][k]);
+          const Tile u = filter_transform(g);
+          float* to = out + first * kPlaces * d.c + (c + lane) * width + k;
+          for (Index f = 0; f < kPlaces; ++f) save(to + f * d.c * width, u[f / 4][f % 4]);
+        }
+    }
   });
 }
 
@@ -293,7 +303,10 @@ void convolve(Workspace& ws, const Tiling& tiling, Index c, Index k, const float
               const float* bias, float* y) {
   const Index tiles = tiling.count();
   const int parts = part_count(tiles, kPlaces * (c + k));
-  const Index block = block_size(tiles, parts);
+  // More tiles use a block of the filter longer, but their transforms must stay in the cache.
+  constexpr Index kInputBytes = 400 * 1024, kFewest = 24, kMost = 48;
+  const Index most = std::clamp<Index>(kInputBytes / (4 * kPlaces * c), kFewest, kMost);
+  const Index block = block_size(tiles, parts, most);
   const Transformed input{block, c}, sums{block, std::min(k, kTileChannels)};
   const Index part_size = input.size() + sums.size();
   float* buffers = ws.take<float>(static_cast<std::size_t>(parts * part_size));
@@ -375,7 +388,8 @@ void backward_filter(Context& ctx, const Conv2dProblem& d, const float* x, const
   const Tiling tiling{.n = d.n, .h = d.h, .w = d.w, .p = d.p(), .q = d.q(), .pad = d.pad};
   const Index tiles = tiling.count();
   const int parts = part_count(tiles, kPlaces * (d.c + d.k));
-  const Index block = block_size(tiles, parts);
+  constexpr Index kMost = 72;  // each block reads and writes all sums once
+  const Index block = block_size(tiles, parts, kMost);
   const Transformed input{block, d.c}, gradient{block, d.k};
   const Index sums_size = kPlaces * d.k * d.c;
   const Index part_size = sums_size + input.size() + gradient.size();
@@ -413,21 +427,31 @@ void backward_filter(Context& ctx, const Conv2dProblem& d, const float* x, const
   if (db) channel_sum(ws, d.n * d.p() * d.q(), d.k, dy, db);
 }
 
-/// Whole registers of channels on both sides, and enough tiles to pay for passing over a filter
-/// that is 16/9 times as large.
-bool pays(const Conv2dProblem& d, const DeviceInfo&) {
-  constexpr Index kLeastTiles = 128;
+/// 3x3 filters, and whole registers of channels on both sides.
+bool fits(const Conv2dProblem& d, const DeviceInfo&) {
   return kLanes >= 8 && d.r == 3 && d.s == 3 && d.stride == 1 && d.c % kLanes == 0 &&
-         d.k % kLanes == 0 && d.n * ((d.h + 1) / 2) * ((d.w + 1) / 2) >= kLeastTiles;
+         d.k % kLanes == 0;
+}
+
+bool fits_batch(const Conv2dProblem& d, const DeviceInfo& device) {
+  return d.n > 1 && fits(d, device);
+}
+
+/// Each thread holds 16 sums for every c and k, and makes them into a filter at the end: there must
+/// be tiles enough to pay for that, and not too many channels.
+bool fits_filter(const Conv2dProblem& d, const DeviceInfo& device) {
+  constexpr Index kLeastTiles = 64, kMostProducts = 256 * 256;
+  return fits(d, device) && d.k * d.c <= kMostProducts &&
+         d.n * ((d.p() + 1) / 2) * ((d.q() + 1) / 2) >= kLeastTiles;
 }
 
 }  // namespace
 
 void add_conv2d_winograd(KernelTable& table) {
   auto& ops = table.f32;
-  ops.conv2d_forward.append({"winograd", pays, forward});
-  ops.conv2d_backward_data.prepend({"winograd", pays, backward_data});
-  ops.conv2d_backward_filter.prepend({"winograd", pays, backward_filter});
+  ops.conv2d_forward.prepend({"winograd", fits_batch, forward});
+  ops.conv2d_backward_data.prepend({"winograd", fits, backward_data});
+  ops.conv2d_backward_filter.prepend({"winograd", fits_filter, backward_filter});
 }
 
 }  // namespace subpix::kernels::cpu

@@ -9,7 +9,8 @@ namespace subpix::models {
 
 /// The paper's discriminator (section 2.1.1 and figure 4, bottom).
 struct DiscriminatorConfig {
-  engine::Index crop = 96;      ///< height and width of its input, >= 16; four stride-2 convs: ceil(crop/16) at the end
+  engine::Index crop =
+      96;  ///< height and width of its input, >= 16; four stride-2 convs: ceil(crop/16) at the end
   engine::Index channels = 64;  ///< maps of the first conv; 2x, 4x, 8x follow
   engine::Index dense = 1024;
   float slope = 0.2f;
@@ -17,9 +18,9 @@ struct DiscriminatorConfig {
   bool operator==(const DiscriminatorConfig&) const = default;
 };
 
-/// Eight 3x3 convs (64 s1, 64 s2, 128 s1, 128 s2, 256 s1, 256 s2, 512 s1, 512 s2), BN on all but the
-/// first, LeakyReLU 0.2; dense, LeakyReLU, dense to one. Input [N,crop,crop,3] in [-1,1]; output: logits
-/// [N,1] (sigmoid is part of the loss).
+/// Eight 3x3 convs (64 s1, 64 s2, 128 s1, 128 s2, 256 s1, 256 s2, 512 s1, 512 s2), BN on all but
+/// the first, LeakyReLU 0.2; dense, LeakyReLU, dense to one. Input [N,crop,crop,3] in [-1,1];
+/// output: logits [N,1] (sigmoid is part of the loss).
 class Discriminator : public engine::nn::Module {
  public:
   Discriminator(engine::Device& device, const DiscriminatorConfig& config, std::uint64_t seed);

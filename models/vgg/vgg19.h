@@ -23,16 +23,17 @@ struct VggLayer {
 
 /// What a VGG file declares about its input (safetensors metadata): channel_order ("RGB" or "BGR"),
 /// input_range ("0..1" or "0..255"), input_mean and input_std (three numbers with commas, in
-/// channel_order). family is optional ("torchvision" or "caffe"): the other four say all that matters.
+/// channel_order). family is optional ("torchvision" or "caffe"): the other four say all that
+/// matters.
 struct VggInput {
-  std::string family;          ///< empty if the file does not state one
-  std::string channel_order;   ///< "RGB" or "BGR"
-  float range = 1.0f;          ///< pixel value of white: 1 or 255
+  std::string family;                  ///< empty if the file does not state one
+  std::string channel_order;           ///< "RGB" or "BGR"
+  float range = 1.0f;                  ///< pixel value of white: 1 or 255
   std::array<float, 3> mean{}, std{};  ///< in channel_order, in units of range
 };
 
-/// Frozen VGG19 features. Input [N,H,W,3], RGB in [-1,1] (the generator's output range): converted to
-/// what the file declares before the first padding.
+/// Frozen VGG19 features. Input [N,H,W,3], RGB in [-1,1] (the generator's output range): converted
+/// to what the file declares before the first padding.
 class Vgg19 {
  public:
   /// Loads the convolutions up to `last`. InputError if the file does not state its input, lacks a

@@ -25,7 +25,7 @@ using kernels::Activation;
 using Tensors = std::vector<Tensor>;
 using Arguments = std::vector<Values>;
 
-constexpr bool kExact = true, kUniform = true, kBf16 = true;
+constexpr bool kExact = true, kUniform = true;
 
 Values sized(Index count) { return Values(static_cast<std::size_t>(count)); }
 
@@ -40,8 +40,8 @@ OpArgument constant(const char* name, const Shape& shape, Data data = Data::Inte
 
 OpCase conv2d(const std::string& key, const kernels::Conv2dProblem& p, bool bias) {
   OpCase c{"conv2d", key,      {{"x", {p.n, p.h, p.w, p.c}}, {"w", {p.k, p.r, p.s, p.c}}},
-           kExact,   kUniform, kBf16,
-           nullptr,  nullptr};
+           kExact,   kUniform, nullptr,
+           nullptr};
   if (bias) c.arguments.push_back(vector("bias", p.k));
   c.run = [p, bias](const Tensors& t) {
     return ops::conv2d(t[0], t[1], bias ? t[2] : Tensor(), p.stride, p.pad);
@@ -64,7 +64,6 @@ OpCase conv2d_activation(const std::string& key, Activation activation, float sl
       {{"x", {v.n, v.h, v.w, v.c}}, {"w", {v.k, v.r, v.s, v.c}}, vector("bias", v.k, Data::Halves)},
       kExact,
       kUniform,
-      kBf16,
       [p](const Tensors& t) {
         return ops::conv2d_activation(t[0], t[1], t[2], 1, 1, p.activation, p.slope);
       },
@@ -82,7 +81,6 @@ OpCase batch_norm(const std::string& key, bool running) {
            {{"x", {2, 3, 2, 3}}, vector("gamma", 3, Data::Positive), vector("beta", 3)},
            !kExact,
            kUniform,
-           !kBf16,
            nullptr,
            nullptr};
   c.run = [running](const Tensors& t) {
@@ -113,7 +111,6 @@ OpCase batch_norm_inference() {
            vector("running_var", 3, Data::Positive, false)},
           !kExact,
           kUniform,
-          !kBf16,
           [](const Tensors& t) {
             return ops::batch_norm_inference(t[0], t[1], t[2], t[3], t[4], 1e-5f);
           },
@@ -132,7 +129,6 @@ OpCase prelu(const std::string& key, bool shared) {
           {{"x", {2, 3, 2, 3}, Data::Nonzero}, vector("slope", shared ? 1 : 3, Data::Quarters)},
           kExact,
           kUniform,
-          kBf16,
           [](const Tensors& t) { return ops::prelu(t[0], t[1]); },
           [p](const Arguments& a) {
             Values y = sized(p.count());
@@ -148,7 +144,6 @@ OpCase leaky(const std::string& op, float slope) {
       {{"x", {2, 3, 2, 3}, Data::Nonzero}},
       kExact,
       kUniform,
-      kBf16,
       [op, slope](const Tensors& t) {
         return op == "relu" ? ops::relu(t[0]) : ops::leaky_relu(t[0], slope);
       },
@@ -166,7 +161,6 @@ OpCase pixel_shuffle(const std::string& key, Index scale) {
           {{"x", {p.n, p.h, p.w, p.c * scale * scale}}},
           kExact,
           !kUniform,
-          kBf16,
           [scale](const Tensors& t) { return ops::pixel_shuffle(t[0], scale); },
           [p](const Arguments& a) {
             Values y = sized(p.count());
@@ -182,7 +176,6 @@ OpCase max_pool2(const std::string& key, Index h, Index w) {
           {{"x", {p.n, p.h, p.w, p.c}, Data::Distinct}},
           kExact,
           kUniform,
-          kBf16,
           [](const Tensors& t) { return ops::max_pool2(t[0]); },
           [p](const Arguments& a) {
             Values y = sized(p.y_count());
@@ -193,7 +186,7 @@ OpCase max_pool2(const std::string& key, Index h, Index w) {
 
 OpCase dense(const std::string& key, bool bias) {
   const kernels::DenseProblem p{3, 5, 4};
-  OpCase c{"dense", key,    {{"x", {p.n, p.in}}, {"w", {p.out, p.in}}}, kExact, kUniform, kBf16,
+  OpCase c{"dense", key,    {{"x", {p.n, p.in}}, {"w", {p.out, p.in}}}, kExact, kUniform,
            nullptr, nullptr};
   if (bias) c.arguments.push_back(vector("bias", p.out));
   c.run = [bias](const Tensors& t) { return ops::dense(t[0], t[1], bias ? t[2] : Tensor()); };
@@ -208,8 +201,8 @@ OpCase dense(const std::string& key, bool bias) {
 OpCase channel_affine(const std::string& key, bool shift) {
   OpCase c{
       "channel_affine", key,      {{"x", {2, 3, 2, 3}}, vector("scale", 3, Data::Halves, false)},
-      kExact,           kUniform, kBf16,
-      nullptr,          nullptr};
+      kExact,           kUniform, nullptr,
+      nullptr};
   if (shift) c.arguments.push_back(vector("shift", 3, Data::Integers, false));
   c.run = [shift](const Tensors& t) {
     return ops::channel_affine(t[0], t[1], shift ? t[2] : Tensor());
@@ -227,7 +220,7 @@ OpCase channel_affine(const std::string& key, bool shift) {
 OpCase formula(const std::string& op, const std::string& key, std::vector<OpArgument> arguments,
                bool uniform, std::function<Tensor(const Tensors&)> run,
                std::function<Values(const Arguments&)> oracle) {
-  return {op, key, std::move(arguments), kExact, uniform, kBf16, std::move(run), std::move(oracle)};
+  return {op, key, std::move(arguments), kExact, uniform, std::move(run), std::move(oracle)};
 }
 
 using LossKernel = void (*)(const kernels::LossProblem&, const double*, const double*, double*,
@@ -252,7 +245,6 @@ OpCase bce(float target) {
           {{"logits", {5, 1}}},
           !kExact,
           kUniform,
-          !kBf16,
           [target](const Tensors& t) { return ops::bce_with_logits(t[0], target, 0.2f); },
           [target](const Arguments& a) {
             Values loss(1);

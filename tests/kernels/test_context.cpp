@@ -124,6 +124,13 @@ TEST_CASE("the workspace arena grows to the largest need and then allocates no m
     CHECK(Counter::allocations == allocations);
     CHECK(ctx.workspace_bytes() == 8 * kMiB);
     CHECK(Counter::held == ctx.workspace_bytes());
+    ctx.trim_workspace();
+    CHECK(Counter::held == 0);
+    step(kMiB, kMiB);  // two chunks, which the next scope merges
+    step(kMiB, kMiB);
+    CHECK(Counter::held == 2 * kMiB);
+    const Workspace open(ctx);
+    CHECK_THROWS_WITH(ctx.trim_workspace(), Contains("in use"));
   }
   CHECK(Counter::held == 0);
 }

@@ -119,17 +119,25 @@ TEST_CASE("buffers start as poison and notice writes where none belong", "[suppo
 
 TEST_CASE("poison_workspace reaches the memory that the next scope gets", "[support]") {
   Context ctx(kernels::reference::table(), {});
-  const auto first = [&] {
+  // The second request does not fit behind the first: the arena must grow in between.
+  const auto all_poison = [&] {
     kernels::Workspace ws(ctx);
-    float* data = ws.take<float>(1000);
-    const bool poisoned = std::isnan(data[0]) && std::isnan(data[999]);
-    for (int i = 0; i < 1000; ++i) data[i] = 1.0f;
+    bool poisoned = true;
+    for (const std::size_t count : {std::size_t{1000}, std::size_t{1} << 20}) {
+      float* data = ws.take<float>(count);
+      poisoned = poisoned && std::isnan(data[0]) && std::isnan(data[count - 1]);
+      for (std::size_t i = 0; i < count; ++i) data[i] = 1.0f;
+    }
     return poisoned;
   };
-  first();
-  CHECK_FALSE(first());
+  all_poison();
+  CHECK_FALSE(all_poison());
   poison_workspace(ctx);
-  CHECK(first());
+  CHECK(all_poison());
+  ctx.trim_workspace();
+  all_poison();
+  poison_workspace(ctx);
+  CHECK(all_poison());
 }
 
 TEST_CASE("gradcheck finds a wrong derivative", "[support]") {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -149,13 +150,21 @@ class Buffers {
 /// Fills the context's whole scratch arena with poison, so that a kernel that trusts old scratch
 /// fails.
 inline void poison_workspace(kernels::Context& ctx) {
-  { const kernels::Workspace merge(ctx); }
+  {
+    kernels::Workspace touch(ctx);  // an arena that grew comes back in one piece
+    touch.take<std::byte>(1);
+  }
+  static const std::vector<std::byte> block = [] {
+    std::vector<std::byte> bytes(std::size_t{1} << 20);
+    poison(bytes);
+    return bytes;
+  }();
   const std::size_t size = ctx.workspace_bytes();
-  if (size == 0) return;
   kernels::Workspace ws(ctx);
-  std::vector<std::byte> bytes(size);
-  poison(bytes);
-  ctx.table().memory.copy_to_device(ctx, ws.take<std::byte>(size), bytes.data(), size);
+  std::byte* data = ws.take<std::byte>(size);
+  for (std::size_t at = 0; at < size; at += block.size())
+    ctx.table().memory.copy_to_device(ctx, data + at, block.data(),
+                                      std::min(block.size(), size - at));
 }
 
 }  // namespace subpix::tests

@@ -23,7 +23,8 @@ with open(os.environ["CALLS"]) as file:
 ms = json.loads(os.environ["TIMES"])[layout][number]
 if ms is None:
     sys.exit("stand-in: no more memory")
-result = {{"median_ms": ms, "device": "stand-in", "torch": "0", "layout": layout,
+parameters = 1 + (layout == "contiguous" and "UNEQUAL" in os.environ)
+result = {{"median_ms": ms, "generator_parameters": parameters, "device": "stand-in", "torch": "0", "layout": layout,
            "phases": {{"generator_forward": {{"median_ms": ms / 4}}}},
            "memory": {{"process_peak_bytes": 2 ** 30}}}}
 if layout == "subpix":
@@ -44,8 +45,8 @@ class CompareStep(unittest.TestCase):
         os.chmod(self.bench, 0o755)
         self.calls = os.path.join(self.tmp, "calls")
 
-    def compare(self, times, *options):
-        environment = {**os.environ, "CALLS": self.calls, "TIMES": json.dumps(times)}
+    def compare(self, times, *options, **extra):
+        environment = {**os.environ, "CALLS": self.calls, "TIMES": json.dumps(times), **extra}
         done = subprocess.run(
             [sys.executable, os.path.join(ROOT, "tools", "compare_step.py"), "--build", self.tmp, "--python",
              self.bench, "--results", self.tmp, "--name", "out", *options],
@@ -89,6 +90,12 @@ class CompareStep(unittest.TestCase):
         done, _ = self.compare({"subpix": [80, 80], "contiguous": [None], "channels_last": [200, 200]})
         self.assertEqual(done.returncode, 2)
         self.assertIn("stand-in: no more memory", done.stderr)
+
+    def test_unequal_networks_are_not_compared(self):
+        done, _ = self.compare({"subpix": [80, 80], "contiguous": [100, 100], "channels_last": [200, 200]},
+                               "--rounds", "1", UNEQUAL="1")
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("networks of different sizes", done.stderr)
 
 
 if __name__ == "__main__":

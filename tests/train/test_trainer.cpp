@@ -167,6 +167,30 @@ TEST_CASE("stopped anywhere and resumed, a run is as if never stopped", "[traine
   }
 }
 
+TEST_CASE("killed between a late validation and its checkpoint, the log holds it once",
+          "[trainer][resume]") {
+  Place place;
+  const RunConfig config = place.config();
+  place.start(config, "whole");
+  // Stopped in the first validation, at step 3: its three pictures are preceded by three questions
+  // after steps and some while decoding.
+  for (int questions = 3; questions < 12; ++questions) {
+    if (place.start(config, "run", after(questions)) == 0) break;
+    const fs::path newest = checkpoints_of(place.run("run")).back();
+    if (content(newest / "state.json").find("\"validation_due\": true") == std::string::npos) {
+      fs::remove_all(place.run("run"));
+      continue;
+    }
+    const auto state = nlohmann::json::parse(content(newest / "state.json"));
+    std::ofstream(place.run("run") / "log.jsonl", std::ios::app)
+        << "{\"type\":\"val\",\"step\":" << state.at("step").get<int>() << "}\n";
+    REQUIRE(place.resume("run") == 0);
+    check_same_runs(place.run("whole"), place.run("run"));
+    return;
+  }
+  FAIL("no run was stopped during a validation");
+}
+
 TEST_CASE("a stop before the first step leaves a folder that can be started again", "[trainer]") {
   Place place;
   RunConfig config = place.config();
@@ -364,6 +388,10 @@ TEST_CASE("weights of another architecture are refused as a start", "[trainer]")
   const Networks made = make_networks(*device, config);
   CHECK(made.generator->state()[0].tensor.to_host() == right.state()[0].tensor.to_host());
   CHECK(made.average->state()[0].tensor.to_host() == right.state()[0].tensor.to_host());
+  // They are needed at the start only.
+  REQUIRE(place.start(config, "run", after(6)) == 15);
+  fs::remove(place.folder / "right.safetensors");
+  CHECK(place.resume("run") == 0);
 }
 
 TEST_CASE("bad pictures and folders are refused before anything is written", "[trainer]") {
