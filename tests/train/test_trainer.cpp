@@ -369,6 +369,24 @@ TEST_CASE("weights that are not finite never reach a checkpoint", "[trainer]") {
   }
 }
 
+TEST_CASE("an update that breaks the weights is found before they are saved", "[trainer]") {
+  Place place;
+  RunConfig config = place.config();
+  config.data.val.clear();
+  config.phases.pop_back();
+  // Losses and image gradients stay finite while the square of a bias's gradient overflows.
+  config.adam.beta2 = 0.0;
+  config.phases[0].loss.pixel->weight = 3e20;
+  const std::string text = place.start_error(config, "run");
+  CAPTURE(text);
+  CHECK_THAT(text, Contains("at step 2 ") && Contains("generator ") &&
+                       Contains("holds a NaN or an infinity") && Contains("loss_pixel=") &&
+                       Contains("step_000000000"));
+  const auto kept = checkpoints_of(place.run("run"));
+  REQUIRE(kept.size() == 1);
+  CHECK(kept[0].filename() == "step_000000000");
+}
+
 TEST_CASE("weights of another architecture are refused as a start", "[trainer]") {
   Place place;
   RunConfig config = place.config();
