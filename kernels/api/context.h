@@ -19,14 +19,15 @@ struct KernelTable;
 /// What a variant may ask before it says "supported".
 struct DeviceInfo {
   std::string name = "host";
-  int threads = 1;  ///< compute threads of a host backend
+  int threads = 1;                           ///< compute threads of a host backend
   int compute_major = 0, compute_minor = 0;  ///< CUDA compute capability, 0.0 on the host
   int multiprocessors = 0;
   std::size_t memory_bytes = 0;
 };
 
-/// The state kernels run with: device, stream, scratch memory, cached library objects and the choice of
-/// variants. One Context per device; not thread-safe (one thread computes). Kernels keep no state.
+/// The state kernels run with: device, stream, scratch memory, cached library objects and the
+/// choice of variants. One Context per device; not thread-safe (one thread computes). Kernels keep
+/// no state.
 class Context {
  public:
   Context(const KernelTable& table, DeviceInfo device);
@@ -41,7 +42,8 @@ class Context {
   /// Forces a variant by name for an op (`Op::name()`); an empty variant takes the force away.
   /// A forced variant that does not support a problem is an InputError at the call.
   void override_variant(const std::string& op, const std::string& variant);
-  /// Plan entries: (op, problem key) to variant; overrides win over the plan, the plan over list order.
+  /// Plan entries: (op, problem key) to variant; overrides win over the plan, the plan over list
+  /// order.
   void plan_variant(const std::string& op, const std::string& key, const std::string& variant);
   bool has_choices() const { return !overrides_.empty() || !plan_.empty(); }
   /// Name forced or planned for this call, or null.
@@ -61,14 +63,15 @@ class Context {
     return *static_cast<Object*>(slot.get());
   }
 
-  /// Objects derived from the contents of one storage (a filter in the library's own layout). The owner
-  /// of the storage calls forget(id) when it dies.
+  /// Objects derived from the contents of one storage (a filter in the library's own layout). The
+  /// owner of the storage calls forget(id) when it dies.
   std::shared_ptr<void>& derived(std::uint64_t storage_id, const std::string& key) {
     return derived_[storage_id][key];
   }
   void forget(std::uint64_t storage_id) { derived_.erase(storage_id); }
   std::size_t workspace_bytes() const;
-  /// Gives the scratch arena back, when a phase with smaller needs begins. No Workspace may be open.
+  /// Gives the scratch arena back, when a phase with smaller needs begins. No Workspace may be
+  /// open.
   void trim_workspace();
 
   void* stream = nullptr;
@@ -88,16 +91,18 @@ class Context {
   std::map<std::pair<std::string, std::string>, std::string> plan_;
   Trace trace_;
   std::unordered_map<std::string, std::shared_ptr<void>> cache_;
-  std::unordered_map<std::uint64_t, std::unordered_map<std::string, std::shared_ptr<void>>> derived_;
+  std::unordered_map<std::uint64_t, std::unordered_map<std::string, std::shared_ptr<void>>>
+      derived_;
   std::vector<Chunk> chunks_;
   std::size_t workspace_peak_ = 0;  // most bytes in use at once so far
   int workspace_depth_ = 0;
 };
 
-/// Scratch device memory for the time of one kernel call. Memory comes from an arena that grows to the
-/// largest need and stays, so that a training step soon allocates nothing. Scopes nest: only the
-/// innermost one gives out memory, and pointers die with their scope.
-///   Workspace ws(ctx); float* partial = ws.take<float>(blocks * c);   // 64-byte aligned, uninitialised
+/// Scratch device memory for the time of one kernel call. Memory comes from an arena that grows to
+/// the largest need and stays, so that a training step soon allocates nothing. Scopes nest: only
+/// the innermost one gives out memory, and pointers die with their scope.
+///   Workspace ws(ctx); float* partial = ws.take<float>(blocks * c);   // 64-byte aligned,
+///   uninitialised
 class Workspace {
  public:
   explicit Workspace(Context& ctx);

@@ -7,9 +7,9 @@
 #include "kernels/api/problem.h"
 
 /// The ONE list of ops. Activations are NHWC and of type T (float or bf16); filters KRSC of type T;
-/// biases, slopes, statistics, losses and weight gradients are float. All pointers are device pointers
-/// of the table's backend. No op allocates; scratch memory comes from Workspace. Outputs never alias
-/// inputs unless the comment says so. Reductions run in a fixed order.
+/// biases, slopes, statistics, losses and weight gradients are float. All pointers are device
+/// pointers of the table's backend. No op allocates; scratch memory comes from Workspace. Outputs
+/// never alias inputs unless the comment says so. Reductions run in a fixed order.
 namespace subpix::kernels {
 
 // --- convolution -------------------------------------------------------------------------------
@@ -26,10 +26,11 @@ using Conv2dActivationForward = Op<Conv2dActivationProblem, const T*, Filter<T>,
 template <class T>  // x [rows,c], gamma [c], beta [c], y [rows,c], mean [c], inv_std [c] (saved for
                     // backward), running_mean [c], running_var [c] (updated; both may be null; a
                     // single row has no unbiased variance and counts as 0)
-using BatchNormForward = Op<NormProblem, const T*, const float*, const float*, T*, float*, float*, float*, float*>;
+using BatchNormForward =
+    Op<NormProblem, const T*, const float*, const float*, T*, float*, float*, float*, float*>;
 template <class T>  // x, dy [rows,c], gamma, mean, inv_std [c], dx [rows,c], dgamma [c], dbeta [c]
-using BatchNormBackward =
-    Op<NormProblem, const T*, const T*, const float*, const float*, const float*, T*, float*, float*>;
+using BatchNormBackward = Op<NormProblem, const T*, const T*, const float*, const float*,
+                             const float*, T*, float*, float*>;
 template <class T>  // x [rows,c], gamma, beta, running_mean, running_var [c], y [rows,c]
 using BatchNormInference =
     Op<NormProblem, const T*, const float*, const float*, const float*, const float*, T*>;
@@ -42,8 +43,9 @@ template <class T>  // x, dy [rows,c], slope, dx [rows,c] or null, dslope [c] or
 using PReluBackward = Op<ChannelProblem, const T*, const T*, const float*, T*, float*>;
 template <class T>  // alpha = slope for x < 0 (0: ReLU): x, y; y may be x
 using LeakyReluForward = Op<ElementProblem, const T*, T*>;
-template <class T>  // from the output (slope >= 0, so signs agree; dx = alpha*dy where y <= 0): y, dy, dx
-using LeakyReluBackward = Op<ElementProblem, const T*, const T*, T*>;
+template <class T>  // from the output (slope >= 0, so signs agree; dx = alpha*dy where y <= 0): y,
+                    // dy, dx
+                    using LeakyReluBackward = Op<ElementProblem, const T*, const T*, T*>;
 
 // --- shape and pooling -------------------------------------------------------------------------
 template <class T>  // x [N,H,W,scale*scale*C], y [N,H*scale,W*scale,C]
@@ -77,8 +79,9 @@ template <class T>  // y[row,c] = x[row,c] * scale[c] + shift[c]; shift may be n
 using ChannelAffine = Op<ChannelProblem, const T*, const float*, const float*, T*>;
 template <class T>  // bytes to values, y = alpha * x + beta
 using FromBytes = Op<ElementProblem, const std::uint8_t*, T*>;
-template <class T>  // values to bytes, y = clamp(floor(alpha * x + beta + 0.5), 0, 255); NaN gives 0
-using ToBytes = Op<ElementProblem, const T*, std::uint8_t*>;
+template <class T>  // values to bytes, y = clamp(floor(alpha * x + beta + 0.5), 0, 255); NaN gives
+                    // 0
+                    using ToBytes = Op<ElementProblem, const T*, std::uint8_t*>;
 template <class T>  // y [1]; a NaN makes Sum, SumSquares and MaxAbs NaN
 using Reduce = Op<ReduceProblem, const T*, float*>;
 
@@ -87,9 +90,9 @@ template <class T>  // x, target [count], loss [1] = scale * sum (x-t)^2, dx = 2
 using MseLoss = Op<LossProblem, const T*, const T*, float*, T*>;
 template <class T>  // x, target [count], loss [1] = scale * sum |x-t|, dx = scale*sign(x-t) or null
 using L1Loss = Op<LossProblem, const T*, const T*, float*, T*>;
-template <class T>  // x [count] logits, loss [1] = scale * sum (max(x,0) - x*target + log1p(exp(-|x|))),
-                    // dx = scale * (sigmoid(x) - target) or null
-using BceWithLogits = Op<LossProblem, const T*, float*, T*>;
+template <class T>  // x [count] logits, loss [1] = scale * sum (max(x,0) - x*target +
+                    // log1p(exp(-|x|))), dx = scale * (sigmoid(x) - target) or null
+                    using BceWithLogits = Op<LossProblem, const T*, float*, T*>;
 template <class T>  // x [N,H,W,C], loss [1], dx [N,H,W,C] or null
 using TotalVariation = Op<VariationProblem, const T*, float*, T*>;
 
@@ -98,56 +101,58 @@ using CastToBf16 = Op<ElementProblem, const float*, bf16*>;
 using CastToFloat = Op<ElementProblem, const bf16*, float*>;
 using PhiloxUniform = Op<RandomProblem, float*>;
 using PhiloxNormal = Op<RandomProblem, float*>;
-/// One tensor of Adam's list; all pointers are device pointers, the list itself lies in host memory.
+/// One tensor of Adam's list; all pointers are device pointers, the list itself lies in host
+/// memory.
 struct AdamTensor {
-  float* w;         ///< [count] master weights
-  const float* g;   ///< [count] gradient
-  float* m;         ///< [count] first moment
-  float* v;         ///< [count] second moment
-  bf16* w_bf16;     ///< [count] copy refreshed after the update, or null
+  float* w;        ///< [count] master weights
+  const float* g;  ///< [count] gradient
+  float* m;        ///< [count] first moment
+  float* v;        ///< [count] second moment
+  bf16* w_bf16;    ///< [count] copy refreshed after the update, or null
   Index count;
 };
 /// tensors (host array), how many, scalars [2] = {step_size, inv_sqrt_bias2} in device memory.
 using Adam = Op<AdamProblem, const AdamTensor*, int, const float*>;
 
-// X(member, type template): one line per op. The text name of an entry is "<member>/f32" or "/bf16".
-#define SUBPIX_TYPED_OPS(X)                                \
-  X(conv2d_forward, Conv2dForward)                         \
-  X(conv2d_backward_data, Conv2dBackwardData)              \
-  X(conv2d_backward_filter, Conv2dBackwardFilter)          \
-  X(conv2d_activation_forward, Conv2dActivationForward)    \
-  X(batchnorm_forward, BatchNormForward)                   \
-  X(batchnorm_backward, BatchNormBackward)                 \
-  X(batchnorm_inference, BatchNormInference)               \
-  X(prelu_forward, PReluForward)                           \
-  X(prelu_backward, PReluBackward)                         \
-  X(leaky_relu_forward, LeakyReluForward)                  \
-  X(leaky_relu_backward, LeakyReluBackward)                \
-  X(pixel_shuffle_forward, PixelShuffleForward)            \
-  X(pixel_shuffle_backward, PixelShuffleBackward)          \
-  X(max_pool_forward, MaxPoolForward)                      \
-  X(max_pool_backward, MaxPoolBackward)                    \
-  X(dense_forward, DenseForward)                           \
-  X(dense_backward_data, DenseBackwardData)                \
-  X(dense_backward_filter, DenseBackwardFilter)            \
-  X(add, Add)                                              \
-  X(axpby, Axpby)                                          \
-  X(scale, Scale)                                          \
-  X(fill, Fill)                                            \
-  X(channel_affine, ChannelAffine)                         \
-  X(from_bytes, FromBytes)                                 \
-  X(to_bytes, ToBytes)                                     \
-  X(reduce, Reduce)                                        \
-  X(mse_loss, MseLoss)                                     \
-  X(l1_loss, L1Loss)                                       \
-  X(bce_with_logits, BceWithLogits)                        \
+// X(member, type template): one line per op. The text name of an entry is "<member>/f32" or
+// "/bf16".
+#define SUBPIX_TYPED_OPS(X)                             \
+  X(conv2d_forward, Conv2dForward)                      \
+  X(conv2d_backward_data, Conv2dBackwardData)           \
+  X(conv2d_backward_filter, Conv2dBackwardFilter)       \
+  X(conv2d_activation_forward, Conv2dActivationForward) \
+  X(batchnorm_forward, BatchNormForward)                \
+  X(batchnorm_backward, BatchNormBackward)              \
+  X(batchnorm_inference, BatchNormInference)            \
+  X(prelu_forward, PReluForward)                        \
+  X(prelu_backward, PReluBackward)                      \
+  X(leaky_relu_forward, LeakyReluForward)               \
+  X(leaky_relu_backward, LeakyReluBackward)             \
+  X(pixel_shuffle_forward, PixelShuffleForward)         \
+  X(pixel_shuffle_backward, PixelShuffleBackward)       \
+  X(max_pool_forward, MaxPoolForward)                   \
+  X(max_pool_backward, MaxPoolBackward)                 \
+  X(dense_forward, DenseForward)                        \
+  X(dense_backward_data, DenseBackwardData)             \
+  X(dense_backward_filter, DenseBackwardFilter)         \
+  X(add, Add)                                           \
+  X(axpby, Axpby)                                       \
+  X(scale, Scale)                                       \
+  X(fill, Fill)                                         \
+  X(channel_affine, ChannelAffine)                      \
+  X(from_bytes, FromBytes)                              \
+  X(to_bytes, ToBytes)                                  \
+  X(reduce, Reduce)                                     \
+  X(mse_loss, MseLoss)                                  \
+  X(l1_loss, L1Loss)                                    \
+  X(bce_with_logits, BceWithLogits)                     \
   X(total_variation, TotalVariation)
 
-#define SUBPIX_UNTYPED_OPS(X)          \
-  X(cast_to_bf16, CastToBf16)          \
-  X(cast_to_float, CastToFloat)        \
-  X(philox_uniform, PhiloxUniform)     \
-  X(philox_normal, PhiloxNormal)       \
+#define SUBPIX_UNTYPED_OPS(X)      \
+  X(cast_to_bf16, CastToBf16)      \
+  X(cast_to_float, CastToFloat)    \
+  X(philox_uniform, PhiloxUniform) \
+  X(philox_normal, PhiloxNormal)   \
   X(adam, Adam)
 
 /// A backend's memory. Pointers given out are aligned to at least 64 bytes.
@@ -155,7 +160,8 @@ struct MemoryOps {
   void* (*allocate)(Context&, std::size_t bytes);  ///< throws InputError when out of memory
   void (*release)(Context&, void* data, std::size_t bytes);  ///< ordered after work already queued
   void (*copy_to_device)(Context&, void* device, const void* host, std::size_t bytes);
-  void (*copy_to_host)(Context&, void* host, const void* device, std::size_t bytes);  ///< returns when done
+  void (*copy_to_host)(Context&, void* host, const void* device,
+                       std::size_t bytes);  ///< returns when done
   void (*copy)(Context&, void* to, const void* from, std::size_t bytes);
   void (*synchronize)(Context&);
 };

@@ -53,8 +53,9 @@ class Op {
         for (const Variant& v : variants_)
           if (*want == v.name && takes(v, ctx, p)) return v;
         if (forced)
-          throw InputError(concat("variant '", *want, "' of ", name_, " does not exist or does not support ",
-                                  p.key(), "; variants: ", variant_names()));
+          throw InputError(concat("variant '", *want, "' of ", name_,
+                                  " does not exist or does not support ", p.key(),
+                                  "; variants: ", variant_names()));
       }
     }
     for (const Variant& v : variants_)

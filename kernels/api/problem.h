@@ -6,16 +6,20 @@
 
 #include "kernels/api/error.h"
 
-/// Problem structs: the sizes of one call of an op, and the arithmetic everybody otherwise re-derives.
-/// Each has
-///   validate()     throws subpix::InputError that names the offending size: sizes below 1, tensors of
+/// Problem structs: the sizes of one call of an op, and the arithmetic everybody otherwise
+/// re-derives. Each has
+///   validate()     throws subpix::InputError that names the offending size: sizes below 1, tensors
+///   of
 ///                  more than 2^40 elements, an empty output, scalars out of range;
 ///   flops()        floating-point operations, a multiply-add counted as two;
-///   bytes(e)       the least memory traffic: each operand once, each result once, e bytes an element
+///   bytes(e)       the least memory traffic: each operand once, each result once, e bytes an
+///   element
 ///                  of activations and filters;
-///   key()          a short text that names the problem in tests, benchmarks, plan files and errors. It
-///                  holds sizes and modes (and eps or a slope, which library objects are built with),
-///                  not alpha, beta, scale, target, momentum, seeds, which change between calls.
+///   key()          a short text that names the problem in tests, benchmarks, plan files and
+///   errors. It
+///                  holds sizes and modes (and eps or a slope, which library objects are built
+///                  with), not alpha, beta, scale, target, momentum, seeds, which change between
+///                  calls.
 namespace subpix::kernels {
 
 using Index = std::int64_t;
@@ -41,7 +45,8 @@ struct Conv2dProblem {
 
 enum class Activation : std::uint8_t { None, Relu, LeakyRelu };
 
-/// A convolution with an activation applied to its output; slope is LeakyReLU's for negative inputs.
+/// A convolution with an activation applied to its output; slope is LeakyReLU's for negative
+/// inputs.
 struct Conv2dActivationProblem {
   Conv2dProblem conv;
   Activation activation = Activation::None;
@@ -66,8 +71,9 @@ struct ChannelProblem {
   std::string key() const;
 };
 
-/// Batch normalisation over rows = N*H*W for each of c channels (biased variance; the running variance
-/// takes the unbiased one, as PyTorch does). running = (1 - momentum) * running + momentum * batch.
+/// Batch normalisation over rows = N*H*W for each of c channels (biased variance; the running
+/// variance takes the unbiased one, as PyTorch does). running = (1 - momentum) * running + momentum
+/// * batch.
 struct NormProblem {
   Index rows, c;
   float eps = 1e-5f;
@@ -95,8 +101,8 @@ struct ElementProblem {
 /// Sub-pixel shuffle (Shi et al., arXiv 1609.05158, eq. 4):
 /// x [N, H, W, scale*scale*C] to y [N, H*scale, W*scale, C] with
 /// y[n, h*scale + i, w*scale + j, c] = x[n, h, w, (i*scale + j)*C + c].
-/// The channel order (i, j, c) keeps each output pixel's C channels contiguous in x; weight files hold
-/// PyTorch's order (c, i, j), and the module converts (docs/decisions).
+/// The channel order (i, j, c) keeps each output pixel's C channels contiguous in x; weight files
+/// hold PyTorch's order (c, i, j), and the module converts (docs/decisions).
 struct ShuffleProblem {
   Index n, h, w, c;
   Index scale = 2;
@@ -145,8 +151,8 @@ struct LossProblem {
   std::string key() const;
 };
 
-/// Total variation of x [N,H,W,C]: scale * sum over vertical and horizontal neighbour differences d of
-/// |d|, or of d*d where `squared`.
+/// Total variation of x [N,H,W,C]: scale * sum over vertical and horizontal neighbour differences d
+/// of |d|, or of d*d where `squared`.
 struct VariationProblem {
   Index n, h, w, c;
   float scale;
@@ -172,11 +178,12 @@ struct ReduceProblem {
 };
 
 /// Philox4x32-10 (Salmon et al., SC'11): element i comes from word i%4 of the block with
-/// counter = offset + i/4 (64 bits, low words first; the upper two words hold `stream`), key = seed.
-/// Uniform: low + (high - low) * ((w >> 8) * 2^-24), each operation rounded to float on its own, in
-/// [low, high) but for that rounding: equal bits on every backend. Normal: mean low, standard deviation
-/// high; of words (a,b) = (0,1) and (2,3) come radius * cos(angle) and radius * sin(angle) with
-/// radius = sqrt(-2 ln(((a >> 8) + 1) * 2^-24)) and angle = 2 pi (b >> 8) * 2^-24 (Box-Muller).
+/// counter = offset + i/4 (64 bits, low words first; the upper two words hold `stream`), key =
+/// seed. Uniform: low + (high - low) * ((w >> 8) * 2^-24), each operation rounded to float on its
+/// own, in [low, high) but for that rounding: equal bits on every backend. Normal: mean low,
+/// standard deviation high; of words (a,b) = (0,1) and (2,3) come radius * cos(angle) and radius *
+/// sin(angle) with radius = sqrt(-2 ln(((a >> 8) + 1) * 2^-24)) and angle = 2 pi (b >> 8) * 2^-24
+/// (Box-Muller).
 struct RandomProblem {
   Index count;
   std::uint64_t seed;
@@ -192,9 +199,9 @@ struct RandomProblem {
 };
 
 /// Adam (Kingma and Ba, arXiv 1412.6980, algorithm 1) over a list of tensors, PyTorch's form:
-/// m = b1*m + (1-b1)*g; v = b2*v + (1-b2)*g*g; w -= step_size * m / (sqrt(v) * inv_sqrt_bias2 + eps)
-/// with step_size = lr / (1 - b1^t) and inv_sqrt_bias2 = 1 / sqrt(1 - b2^t) read from device memory, so
-/// that a captured step can be replayed with new values.
+/// m = b1*m + (1-b1)*g; v = b2*v + (1-b2)*g*g; w -= step_size * m / (sqrt(v) * inv_sqrt_bias2 +
+/// eps) with step_size = lr / (1 - b1^t) and inv_sqrt_bias2 = 1 / sqrt(1 - b2^t) read from device
+/// memory, so that a captured step can be replayed with new values.
 struct AdamProblem {
   Index count;  ///< elements of all tensors together
   float beta1 = 0.9f;
