@@ -43,9 +43,9 @@ template <class T>  // x, dy [rows,c], slope, dx [rows,c] or null, dslope [c] or
 using PReluBackward = Op<ChannelProblem, const T*, const T*, const float*, T*, float*>;
 template <class T>  // alpha = slope for x < 0 (0: ReLU): x, y; y may be x
 using LeakyReluForward = Op<ElementProblem, const T*, T*>;
-template <class T>  // from the output (slope >= 0, so signs agree; dx = alpha*dy where y <= 0): y,
-                    // dy, dx
-                    using LeakyReluBackward = Op<ElementProblem, const T*, const T*, T*>;
+// From the output: the slope is not negative, so signs agree; dx = alpha * dy where y <= 0.
+template <class T>  // y, dy, dx
+using LeakyReluBackward = Op<ElementProblem, const T*, const T*, T*>;
 
 // --- shape and pooling -------------------------------------------------------------------------
 template <class T>  // x [N,H,W,scale*scale*C], y [N,H*scale,W*scale,C]
@@ -79,9 +79,9 @@ template <class T>  // y[row,c] = x[row,c] * scale[c] + shift[c]; shift may be n
 using ChannelAffine = Op<ChannelProblem, const T*, const float*, const float*, T*>;
 template <class T>  // bytes to values, y = alpha * x + beta
 using FromBytes = Op<ElementProblem, const std::uint8_t*, T*>;
-template <class T>  // values to bytes, y = clamp(floor(alpha * x + beta + 0.5), 0, 255); NaN gives
-                    // 0
-                    using ToBytes = Op<ElementProblem, const T*, std::uint8_t*>;
+// Values to bytes: y = clamp(floor(alpha * x + beta + 0.5), 0, 255); NaN gives 0.
+template <class T>  // x, y
+using ToBytes = Op<ElementProblem, const T*, std::uint8_t*>;
 template <class T>  // y [1]; a NaN makes Sum, SumSquares and MaxAbs NaN
 using Reduce = Op<ReduceProblem, const T*, float*>;
 
@@ -90,9 +90,10 @@ template <class T>  // x, target [count], loss [1] = scale * sum (x-t)^2, dx = 2
 using MseLoss = Op<LossProblem, const T*, const T*, float*, T*>;
 template <class T>  // x, target [count], loss [1] = scale * sum |x-t|, dx = scale*sign(x-t) or null
 using L1Loss = Op<LossProblem, const T*, const T*, float*, T*>;
-template <class T>  // x [count] logits, loss [1] = scale * sum (max(x,0) - x*target +
-                    // log1p(exp(-|x|))), dx = scale * (sigmoid(x) - target) or null
-                    using BceWithLogits = Op<LossProblem, const T*, float*, T*>;
+// x [count] logits, loss [1] = scale * sum (max(x,0) - x*target + log1p(exp(-|x|))),
+// dx = scale * (sigmoid(x) - target) or null
+template <class T>
+using BceWithLogits = Op<LossProblem, const T*, float*, T*>;
 template <class T>  // x [N,H,W,C], loss [1], dx [N,H,W,C] or null
 using TotalVariation = Op<VariationProblem, const T*, float*, T*>;
 
