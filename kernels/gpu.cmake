@@ -1,0 +1,88 @@
+# Decides about the cuda backend and the simulator: SUBPIX_HAVE_CUDA, SUBPIX_HAVE_SIM. Both are off by
+# default (and so not part of CI) while their suite is unfinished: configure with -DSUBPIX_SIM=ON or
+# -DSUBPIX_CUDA=ON to build them.
+
+set(SUBPIX_CUDA OFF CACHE STRING "CUDA backend: AUTO, ON or OFF")
+set_property(CACHE SUBPIX_CUDA PROPERTY STRINGS AUTO ON OFF)
+set(SUBPIX_SIM OFF CACHE STRING "CUDA kernels on the CPU, for tests and --backend sim: AUTO, ON or OFF")
+set_property(CACHE SUBPIX_SIM PROPERTY STRINGS AUTO ON OFF)
+
+set(SUBPIX_HAVE_SIM OFF)
+if(NOT SUBPIX_SIM STREQUAL "OFF")
+  if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    set(SUBPIX_HAVE_SIM ON)
+  elseif(SUBPIX_SIM STREQUAL "ON")
+    message(FATAL_ERROR "SUBPIX_SIM=ON needs g++ on x86-64; configure with -DSUBPIX_SIM=OFF")
+  endif()
+endif()
+
+set(SUBPIX_HAVE_CUDA OFF)
+if(NOT SUBPIX_CUDA STREQUAL "OFF" AND NOT SUBPIX_SANITIZE)
+  set(architectures_given ${CMAKE_CUDA_ARCHITECTURES})
+  include(CheckLanguage)
+  check_language(CUDA)
+  if(CMAKE_CUDA_COMPILER)
+    if(NOT architectures_given)
+      set(CMAKE_CUDA_ARCHITECTURES 80 90a CACHE STRING "GPU architectures" FORCE)
+    endif()
+    enable_language(CUDA)
+    if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)   # CMake before 3.26 does not know that nvcc has C++20
+      set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
+      set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION -std=c++20)
+    endif()
+    if(CMAKE_CUDA_COMPILER_VERSION VERSION_LESS 12.4)
+      set(problem "the CUDA toolkit ${CMAKE_CUDA_COMPILER_VERSION} is too old: 12.4 or later is needed")
+    else()
+      find_package(CUDAToolkit REQUIRED)
+      set(SUBPIX_HAVE_CUDA ON)
+    endif()
+  else()
+    set(problem "no CUDA toolkit found (nvcc in PATH, or CUDACXX)")
+  endif()
+  if(NOT SUBPIX_HAVE_CUDA AND SUBPIX_CUDA STREQUAL "ON")
+    message(FATAL_ERROR "SUBPIX_CUDA=ON, but ${problem}; configure with -DSUBPIX_CUDA=OFF")
+  elseif(NOT SUBPIX_HAVE_CUDA)
+    message(STATUS "${problem}: building without the cuda backend")
+  endif()
+endif()
+
+# subpix_cuda_kernels(name a.cu b.cu ...): the sources compiled by nvcc, see kernels/cuda/nvcc.sh.
+function(subpix_cuda_kernels name)
+  add_library(${name} STATIC ${ARGN})
+  target_link_libraries(${name} PUBLIC subpix_kernels_api CUDA::cudart_static)
+  target_compile_options(${name} PRIVATE -Werror all-warnings -Xptxas -v,--warning-as-error)
+  set_target_properties(${name} PROPERTIES CUDA_STANDARD 20 CUDA_STANDARD_REQUIRED ON
+    RULE_LAUNCH_COMPILE ${PROJECT_SOURCE_DIR}/kernels/cuda/nvcc.sh)
+endfunction()
+
+# The flavours, see docs/simulator.md. `check` is never linked with -fsanitize=thread: the callbacks that
+# g++ inserts are the simulator's own.
+set(SUBPIX_SIM_FLAVOURS sim check asan)
+set(SUBPIX_SIM_FLAGS_sim -O2)
+set(SUBPIX_SIM_FLAGS_check -O2 -g -fno-tree-sra -fsanitize=thread --param=tsan-instrument-func-entry-exit=0)
+set(SUBPIX_SIM_FLAGS_asan -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all)
+if(SUBPIX_SANITIZE)
+  set(SUBPIX_SIM_FLAVOURS asan)   # everything is compiled with AddressSanitizer; it excludes -fsanitize=thread
+endif()
+
+# subpix_sim_kernels(name a.cu b.cu ...): a library name_<flavour> for each flavour, from the same sources
+# that nvcc compiles. The host compiler gets a generated file of one line for each.
+function(subpix_sim_kernels name)
+  foreach(source ${ARGN})
+    get_filename_component(stem ${source} NAME_WE)
+    set(file ${CMAKE_CURRENT_BINARY_DIR}/${name}/${stem}.cpp)
+    file(RELATIVE_PATH path ${PROJECT_SOURCE_DIR} ${CMAKE_CURRENT_SOURCE_DIR}/${source})
+    file(CONFIGURE OUTPUT ${file} CONTENT "#include \"${path}\"\n")
+    list(APPEND files ${file})
+  endforeach()
+  foreach(flavour ${SUBPIX_SIM_FLAVOURS})
+    add_library(${name}_${flavour} STATIC ${files})
+    target_link_libraries(${name}_${flavour} PUBLIC subpix_kernels_api subpix_simulator)
+    # CUDA code reads floats as float4 and the like; contraction would differ from processor to processor.
+    target_compile_options(${name}_${flavour} PRIVATE -Wno-unknown-pragmas -Wno-psabi
+      -fno-strict-aliasing -ffp-contract=off ${SUBPIX_SIM_FLAGS_${flavour}})
+  endforeach()
+  if(TARGET ${name}_asan)
+    target_link_options(${name}_asan INTERFACE -fsanitize=address,undefined)
+  endif()
+endfunction()
