@@ -56,11 +56,11 @@ function(subpix_cuda_kernels name)
 endfunction()
 
 # The flavours, see docs/simulator.md. `check` is never linked with -fsanitize=thread: the callbacks that
-# g++ inserts are the simulator's own.
+# g++ inserts are the simulator's own. Without statement frontiers gdb can break on every line.
 set(SUBPIX_SIM_FLAVOURS sim check asan)
 set(SUBPIX_SIM_FLAGS_sim -O2)
-set(SUBPIX_SIM_FLAGS_check -O2 -g -fno-tree-sra -fsanitize=thread --param=tsan-instrument-func-entry-exit=0)
-set(SUBPIX_SIM_FLAGS_asan -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all)
+set(SUBPIX_SIM_FLAGS_check -O2 -g -gno-statement-frontiers -fno-tree-sra -fsanitize=thread --param=tsan-instrument-func-entry-exit=0)
+set(SUBPIX_SIM_FLAGS_asan -O1 -g -gno-statement-frontiers -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all)
 if(SUBPIX_SANITIZE)
   set(SUBPIX_SIM_FLAVOURS asan)   # everything is compiled with AddressSanitizer; it excludes -fsanitize=thread
 endif()

@@ -17,22 +17,28 @@ def value(expression):
     return gdb.parse_and_eval(expression)
 
 
-def thread_count():
-    if int(value("(unsigned long)subpix::sim::gang.launch")) == 0:
+def gang():
+    """The global subpix::sim::gang; in quotes, because gdb may not know the namespace yet."""
+    g = value("'subpix::sim::gang'")
+    if int(g["launch"]) == 0:
         raise gdb.GdbError("no kernel has run yet")
-    return int(value("subpix::sim::gang.thread_count"))
+    return g
+
+
+def thread_count():
+    return int(gang()["thread_count"])
 
 
 def thread(number):
     """The subpix::sim::Thread with that number in the gang."""
-    owners = value("subpix::sim::gang.threads._M_impl._M_start")
+    owners = gang()["threads"]["_M_impl"]["_M_start"]
     pointer_type = gdb.lookup_type("subpix::sim::Thread").pointer()
     # A unique_ptr is one pointer.
     return (owners + number).dereference().address.cast(pointer_type.pointer()).dereference()
 
 
 def running():
-    pointer = value("subpix::sim::current")
+    pointer = value("'subpix::sim::current'")
     return int(pointer) if pointer else 0
 
 
