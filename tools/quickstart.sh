@@ -202,30 +202,41 @@ configured() {
   grep -oE "\"$1\": *[0-9]+" "$config" | grep -oE '[0-9]+' | sed -n "$2p"
 }
 
-# Scales the steps down where this machine would take longer than --minutes. Sets steps.
-limit_steps() {
-  local trial=$out/trial pixel adversarial shorter_pixel shorter_adversarial seconds
-  pixel=$(configured steps 1)
-  adversarial=$(configured steps 2)
+# Trains a few steps and prints seconds for the configured ones, as whole number.
+trial_seconds() {
+  local trial=$out/trial seconds
   if ! train "$trial" --set phases.0.steps=40 --set phases.1.steps=20 --set log.every=20 > "$trial.log" 2>&1; then
-    tail -n 1 "$trial.log" >&2  # the trainer's sentence
+    tail -n 1 "$trial.log" >&2 # the trainer's sentence
     exit 2
   fi
-  read -r shorter_pixel shorter_adversarial seconds < <(
-    awk -v p="$pixel" -v a="$adversarial" -v batch="$(configured batch 1)" -v limit=$((minutes * 60)) \
-      -v p_rate="$(log_value "$trial" pixel images_per_s)" \
-      -v a_rate="$(log_value "$trial" adversarial images_per_s)" 'BEGIN {
-        seconds = batch * (p / p_rate + a / a_rate)
-        share = seconds > limit ? limit / seconds : 1
-        printf "%d %d %d\n", p * share, a * share, seconds * share
-      }'
-  )
+  seconds=$(awk -v pixel="$(configured steps 1)" -v adversarial="$(configured steps 2)" \
+    -v batch="$(configured batch 1)" -v pixel_rate="$(log_value "$trial" pixel images_per_s)" \
+    -v adversarial_rate="$(log_value "$trial" adversarial images_per_s)" \
+    'BEGIN { printf "%d", 1 + batch * (pixel / pixel_rate + adversarial / adversarial_rate) }')
   rm -rf "$trial" "$trial.log"
+  echo "$seconds"
+}
+
+# Finds out how this machine trains best, and scales the steps down if it would still take longer than
+# --minutes. Sets steps.
+plan_training() {
+  local seconds sleeping limit=$((minutes * 60)) pixel adversarial
+  # Threads that wait for each other by spinning win on an idle machine, and lose on a busy one.
+  seconds=$(trial_seconds)
+  sleeping=$(OMP_WAIT_POLICY=passive trial_seconds)
+  if ((sleeping < seconds)); then
+    seconds=$sleeping
+    export OMP_WAIT_POLICY=passive
+    echo "waiting threads sleep (OMP_WAIT_POLICY=passive): quicker here and now"
+  fi
   steps=()
-  if ((shorter_pixel < pixel)); then
-    steps=(--set "phases.0.steps=$shorter_pixel" --set "phases.1.steps=$shorter_adversarial")
-    echo "this machine would need more than $minutes minutes, so it does $shorter_pixel and" \
-      "$shorter_adversarial steps instead of $pixel and $adversarial"
+  if ((seconds > limit)); then
+    pixel=$(($(configured steps 1) * limit / seconds))
+    adversarial=$(($(configured steps 2) * limit / seconds))
+    steps=(--set "phases.0.steps=$pixel" --set "phases.1.steps=$adversarial")
+    echo "this machine would need $((seconds / 60)) minutes; to train for $minutes it does $pixel and" \
+      "$adversarial steps instead of $(configured steps 1) and $(configured steps 2)"
+    seconds=$limit
   fi
   echo "training will take about $((seconds / 60)) min $((seconds % 60)) s"
 }
@@ -262,7 +273,7 @@ say "training"
 if ((smoke)); then
   train "$out" --set phases.0.steps=6 --set phases.1.steps=4 --set log.every=1
 else
-  limit_steps
+  plan_training
   train "$out" "${steps[@]}"
 fi
 
