@@ -1,10 +1,8 @@
-# Decides about the cuda backend and the simulator: SUBPIX_HAVE_CUDA, SUBPIX_HAVE_SIM. Both are off by
-# default (and so not part of CI) while their suite is unfinished: configure with -DSUBPIX_SIM=ON or
-# -DSUBPIX_CUDA=ON to build them.
+# Decides about the cuda backend and the simulator: SUBPIX_HAVE_CUDA, SUBPIX_HAVE_SIM.
 
-set(SUBPIX_CUDA OFF CACHE STRING "CUDA backend: AUTO, ON or OFF")
+set(SUBPIX_CUDA AUTO CACHE STRING "CUDA backend: AUTO, ON or OFF")
 set_property(CACHE SUBPIX_CUDA PROPERTY STRINGS AUTO ON OFF)
-set(SUBPIX_SIM OFF CACHE STRING "CUDA kernels on the CPU, for tests and --backend sim: AUTO, ON or OFF")
+set(SUBPIX_SIM AUTO CACHE STRING "CUDA kernels on the CPU, for tests and --backend sim: AUTO, ON or OFF")
 set_property(CACHE SUBPIX_SIM PROPERTY STRINGS AUTO ON OFF)
 
 set(SUBPIX_HAVE_SIM OFF)
@@ -56,11 +54,12 @@ function(subpix_cuda_kernels name)
 endfunction()
 
 # The flavours, see docs/simulator.md. `check` is never linked with -fsanitize=thread: the callbacks that
-# g++ inserts are the simulator's own. Without statement frontiers gdb can break on every line.
+# g++ inserts are the simulator's own. Without statement frontiers gdb can break on every line; in DWARF 5
+# addr2line takes a generated file for the kernel source it includes.
 set(SUBPIX_SIM_FLAVOURS sim check asan)
 set(SUBPIX_SIM_FLAGS_sim -O2)
-set(SUBPIX_SIM_FLAGS_check -O2 -g -gno-statement-frontiers -fno-tree-sra -fsanitize=thread --param=tsan-instrument-func-entry-exit=0)
-set(SUBPIX_SIM_FLAGS_asan -O1 -g -gno-statement-frontiers -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all)
+set(SUBPIX_SIM_FLAGS_check -O2 -gdwarf-4 -gno-statement-frontiers -fno-tree-sra -fsanitize=thread --param=tsan-instrument-func-entry-exit=0)
+set(SUBPIX_SIM_FLAGS_asan -O1 -gdwarf-4 -gno-statement-frontiers -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all)
 if(SUBPIX_SANITIZE)
   set(SUBPIX_SIM_FLAVOURS asan)   # everything is compiled with AddressSanitizer; it excludes -fsanitize=thread
 endif()

@@ -23,6 +23,7 @@ struct DeviceInfo {
   int compute_major = 0, compute_minor = 0;  ///< CUDA compute capability, 0.0 on the host
   int multiprocessors = 0;
   std::size_t memory_bytes = 0;
+  bool tf32 = false;  ///< fp32 convolutions may round their operands to TF32 (10 explicit bits)
 };
 
 /// The state kernels run with: device, stream, scratch memory, cached library objects and the

@@ -4,12 +4,6 @@
 // The table of cuda and of sim: nothing but the variants that the other files name.
 namespace subpix::kernels::KERNEL_TARGET {
 
-// The ops that have kernels; SUBPIX_TYPED_OPS and SUBPIX_UNTYPED_OPS once every op has.
-#define SUBPIX_TYPED_KERNELS(X) \
-  X(add, Add)                   \
-  X(axpby, Axpby)
-#define SUBPIX_UNTYPED_KERNELS(X)
-
 const KernelTable& table() {
   static const KernelTable instance = [] {
     KernelTable t;
@@ -18,10 +12,10 @@ const KernelTable& table() {
 #define SUBPIX_APPEND(member, Type) \
   member##_variants(t.f32.member);  \
   member##_variants(t.bf16_ops.member);
-    SUBPIX_TYPED_KERNELS(SUBPIX_APPEND)
+    SUBPIX_TYPED_OPS(SUBPIX_APPEND)
 #undef SUBPIX_APPEND
 #define SUBPIX_APPEND(member, Type) member##_variants(t.member);
-    SUBPIX_UNTYPED_KERNELS(SUBPIX_APPEND)
+    SUBPIX_UNTYPED_OPS(SUBPIX_APPEND)
 #undef SUBPIX_APPEND
     return t;
   }();

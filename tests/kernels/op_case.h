@@ -25,10 +25,12 @@
 /// and one table alone with SUBPIX_TEST_TABLE=cpu in the environment.
 namespace subpix::tests {
 
-/// The tables that this build can run, each with its own context.
+/// The tables that this program tests, each with its own context.
 struct TableUnderTest {
   const kernels::KernelTable* table;
   std::unique_ptr<kernels::Context> ctx;
+  int rounds = 2;  ///< how often each variant runs each case; all must give the same bits
+  std::function<void(int)> before_round = nullptr;  ///< the simulator: another schedule each round
 };
 std::vector<TableUnderTest>& tables_under_test();
 
@@ -80,10 +82,18 @@ const Op& op_of(const kernels::KernelTable& table, Op kernels::KernelTable::*mem
   return table.*member;
 }
 
-/// Runs every variant of one table's `member` that takes `problem`, twice each. `call` gets
-/// (Buffers&, run) and must make the buffers, call run(arguments...) once and return the outputs in
-/// the order of `expected`. Checked: each output against its bounds, the same bits from both runs,
-/// inputs unchanged, guard bands intact. Outputs and scratch memory are poisoned before each run.
+/// The expectation for a variant: those called *_tf32 round their operands to TF32.
+inline Expected expected_of(const Expected& e, std::string_view variant) {
+  Expected own = e;
+  if (variant.ends_with("_tf32") && !e.tf32_bound.empty()) own.bound = e.tf32_bound;
+  return own;
+}
+
+/// Runs every variant of one table's `member` that takes `problem`, `rounds` times each. `call`
+/// gets (Buffers&, run) and must make the buffers, call run(arguments...) once and return the
+/// outputs in the order of `expected`. Checked: each output against its bounds, the same bits from
+/// both runs, inputs unchanged, guard bands intact. Outputs and scratch memory are poisoned before
+/// each run.
 template <class Member, class Problem, class Call>
 void check_table(Report& report, TableUnderTest& under, Member member, const Problem& problem,
                  const std::string& remark, const std::vector<Expected>& expected, Call&& call,
@@ -98,25 +108,32 @@ void check_table(Report& report, TableUnderTest& under, Member member, const Pro
                                      problem.key(), " ", remark);
     ctx.trim_workspace();  // the second round then finds an arena of just the size this call needs
     std::vector<Values> first;
-    for (int round = 0; round < 2; ++round) {
-      poison_workspace(ctx);
-      Buffers buffers(ctx);
-      std::vector<Values> got =
-          call(buffers, [&](auto... args) { variant.run(ctx, problem, args...); });
-      SUBPIX_REQUIRE(got.size() == expected.size(), where, ": ", got.size(), " outputs for ",
-                     expected.size(), " expectations");
-      for (const std::string& damage : buffers.damages()) report.check(where, damage);
-      for (std::size_t i = 0; i < got.size(); ++i) {
-        if (round == 0) {
-          report.check(where, compare(got[i], expected[i]));
-          continue;
+    for (int round = 0; round < under.rounds; ++round) try {
+        if (under.before_round) under.before_round(round);
+        poison_workspace(ctx);
+        Buffers buffers(ctx);
+        std::vector<Values> got =
+            call(buffers, [&](auto... args) { variant.run(ctx, problem, args...); });
+        SUBPIX_REQUIRE(got.size() == expected.size(), where, ": ", got.size(), " outputs for ",
+                       expected.size(), " expectations");
+        for (const std::string& damage : buffers.damages()) report.check(where, damage);
+        for (std::size_t i = 0; i < got.size(); ++i) {
+          if (round == 0) {
+            report.check(where, compare(got[i], expected_of(expected[i], variant.name)));
+            continue;
+          }
+          const Expected again{concat(expected[i].what, " of run ", round + 1),
+                               expected[i].dims,
+                               first[i],
+                               exact(first[i]),
+                               {}};
+          report.check(where, compare(got[i], again));
         }
-        const Expected again{expected[i].what + " of the second run", expected[i].dims, first[i],
-                             exact(first[i])};
-        report.check(where, compare(got[i], again));
+        if (round == 0) first = std::move(got);
+      } catch (const Error& error) {
+        report.check(where, error.what());
+        break;
       }
-      first = std::move(got);
-    }
   }
 }
 

@@ -36,6 +36,16 @@ Values sum_bounds(Fill fill, const Values& value, const Values& magnitude, doubl
   return bounds;
 }
 
+/// The same for variants that round their operands to TF32 (docs/numerics.md); none for bf16.
+template <class T>
+Values tf32_bounds(Fill fill, const Values& value, const Values& magnitude, double terms) {
+  if (fill == Fill::Integers || !std::is_same_v<T, float>) return {};
+  Values bounds = sum_bounds<T>(fill, value, magnitude, terms);
+  for (std::size_t i = 0; i < bounds.size(); ++i)
+    bounds[i] += 0x1p-10 * (std::fabs(value[i]) + 4.0 * magnitude[i] / std::sqrt(terms));
+  return bounds;
+}
+
 /// Calls term(index into x, into w, into y) for every product of the convolution that belongs to
 /// the first output row of the last image.
 template <class Term>
@@ -87,13 +97,14 @@ template <class T>
 Expected expect_forward(const Conv2dProblem& d, Fill fill, const ForwardData<T>& data) {
   Values y = zeros(d.y_count()), magnitude;
   reference::conv2d_forward<double>(d, data.x.data(), data.w.data(), data.bias_or_null(), y.data());
-  if (fill == Fill::Integers) return {"y", y_dims(d), rounded_all<T>(y), exact(y)};
+  if (fill == Fill::Integers) return {"y", y_dims(d), rounded_all<T>(y), exact(y), {}};
   magnitude = zeros(d.y_count());
   const Values bias = magnitudes(data.bias);
   reference::conv2d_forward<double>(d, magnitudes(data.x).data(), magnitudes(data.w).data(),
                                     bias.empty() ? nullptr : bias.data(), magnitude.data());
   const double terms = static_cast<double>(d.r * d.s * d.c + 1);
-  return {"y", y_dims(d), y, sum_bounds<T>(fill, y, magnitude, terms)};
+  return {"y", y_dims(d), y, sum_bounds<T>(fill, y, magnitude, terms),
+          tf32_bounds<T>(fill, y, magnitude, terms)};
 }
 
 template <class T>
@@ -138,7 +149,8 @@ void run_backward_data(Report& report) {
         reference::conv2d_backward_data<double>(d, magnitudes(dy).data(), magnitudes(w).data(),
                                                 magnitude.data());
       const double terms = static_cast<double>(d.r * d.s * d.k);
-      const Expected dx{"dx", x_dims(d), value, sum_bounds<T>(fill, value, magnitude, terms)};
+      const Expected dx{"dx", x_dims(d), value, sum_bounds<T>(fill, value, magnitude, terms),
+                        tf32_bounds<T>(fill, value, magnitude, terms)};
       if (fill == Fill::Uniform)
         report.check("conv2d_backward_data " + d.key(),
                      prove_lost_tap<T>(d, dx, [&](std::size_t i, std::size_t j, std::size_t out) {
@@ -170,11 +182,12 @@ void run_backward_filter(Report& report) {
                                                   magnitude.data(), bias_magnitude.data());
       const double terms = static_cast<double>(d.n * d.p() * d.q());
       // dw and db are float for every T.
-      std::vector<Expected> expected = {
-          {"dw", w_dims(d), value, sum_bounds<float>(fill, value, magnitude, terms)}};
+      std::vector<Expected> expected = {{"dw", w_dims(d), value,
+                                         sum_bounds<float>(fill, value, magnitude, terms),
+                                         tf32_bounds<T>(fill, value, magnitude, terms)}};
       if (has_bias)
         expected.push_back(
-            {"db", {{"k", d.k}}, bias, sum_bounds<float>(fill, bias, bias_magnitude, terms)});
+            {"db", {{"k", d.k}}, bias, sum_bounds<float>(fill, bias, bias_magnitude, terms), {}});
       if (fill == Fill::Uniform)
         report.check("conv2d_backward_filter " + d.key(),
                      prove_lost_tap<float>(d, expected[0],
@@ -213,9 +226,14 @@ void run_activation_forward(Report& report) {
         const float slope = reference::activation_slope(problem);
         for (std::size_t i = 0; i < y.value.size(); ++i) {
           // Where the sign is certain, the slope shrinks the error too (to nothing for ReLU).
-          if (y.value[i] < -y.bound[i]) y.bound[i] *= slope;
-          if (y.value[i] < 0.0) y.value[i] *= slope;
-          if (fill == Fill::Uniform) y.bound[i] += kRoundoff<T> * std::fabs(y.value[i]);
+          const double before = y.value[i];
+          if (before < 0.0) y.value[i] *= slope;
+          for (Values* bounds : {&y.bound, &y.tf32_bound}) {
+            if (bounds->empty()) continue;
+            double& bound = (*bounds)[i];
+            if (before < -bound) bound *= slope;
+            if (fill == Fill::Uniform) bound += kRoundoff<T> * std::fabs(y.value[i]);
+          }
         }
         check_variants(report, &TypedOps<T>::conv2d_activation_forward, problem, name(fill), {y},
                        [&](Buffers& buffers, auto&& run) -> std::vector<Values> {

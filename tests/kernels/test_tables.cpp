@@ -73,7 +73,7 @@ TEST_CASE("the table checks notice every kind of fault", "[kernels][tables][supp
                const float noise = calls++ == 0 ? 0.0f : 1e-6f;
                for (Index i = 0; i < d.count; ++i) y[i] = a[i] + b[i] + noise;
              }),
-             Contains("y of the second run"));
+             Contains("y of run 2"));
   // Scratch memory that is only zero when it comes straight from the system.
   CHECK_THAT(verdict([](Context& ctx, Problem d, In a, In b, float* y) {
                Workspace ws(ctx);

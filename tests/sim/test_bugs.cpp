@@ -233,6 +233,12 @@ TEST_CASE("[plain] a misaligned vector access names the thread before the proces
   CHECK(words.find("block (0,0,0) thread (0,0,0) of misaligned_vector") != std::string::npos);
 }
 
+TEST_CASE("[plain] a stack overflow is called by its name", "[plain]") {
+  const std::string words = dying_words([] { run("stack_overflow"); });
+  CHECK(words.find("stack overflow") != std::string::npos);
+  CHECK(words.find("block (0,0,0) thread (0,0,0) of stack_overflow") != std::string::npos);
+}
+
 TEST_CASE("[plain] what cannot change numbers on a CPU passes unnoticed", "[plain]") {
   // The reason why the check flavour exists.
   Inputs in;

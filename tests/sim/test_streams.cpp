@@ -1,5 +1,8 @@
 // The host side: deferred work, streams and events, device memory, graphs.
 
+#include <array>
+#include <thread>
+
 #include "tests/sim/support.h"
 
 namespace subpix::sim::test {
@@ -207,6 +210,25 @@ TEST_CASE("release waits for the work queued before it") {
   k::scale_shift(y, z.data(), kCount, 2, 0);
   k::device_release(y);
   CHECK(z.read() == std::vector<float>(kCount, 4.0f));
+}
+
+TEST_CASE("several host threads may launch, each on its stream") {
+  std::vector<std::thread> threads;
+  std::array<std::vector<float>, 4> got;
+  for (std::size_t i = 0; i < got.size(); ++i)
+    threads.emplace_back([&got, i] {
+      const Stream s;
+      Buffer<float> x(kCount, s), y(kCount, s);
+      got[i].resize(kCount);
+      for (int round = 0; round < 10; ++round) {
+        x.write(kOnes);
+        k::scale_shift(x.data(), y.data(), kCount, 2, static_cast<float>(i), s);
+        k::to_host(got[i].data(), y.data(), kCount * 4, s);
+      }
+    });
+  for (std::thread& t : threads) t.join();
+  for (std::size_t i = 0; i < got.size(); ++i)
+    CHECK(got[i] == std::vector<float>(kCount, 2.0f + static_cast<float>(i)));
 }
 
 TEST_CASE("copies and fills on the device") {

@@ -58,6 +58,7 @@ struct Expected {
   Dims dims;
   Values value;
   Values bound;
+  Values tf32_bound = {};  ///< of variants whose operands are rounded to TF32, where it differs
 };
 
 /// Empty where every element is within its bound, else a sentence with the worst element. A NaN in

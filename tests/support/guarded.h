@@ -21,13 +21,15 @@ inline void poison(std::vector<std::byte>& bytes) {
   for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] = std::byte(i % 2 == 0 ? 0xA5 : 0xFF);
 }
 
-/// Bytes on the device with kGuard poisoned bytes before and after.
+/// Bytes on the device with guard_bytes poisoned bytes before and after.
 class GuardedBytes {
  public:
-  static constexpr std::size_t kGuard = 256;  // keeps the 64-byte alignment of the data
+  /// A multiple of 64, which keeps the alignment of the data; 0 where the backend's own memory
+  /// watches its borders (the simulator's red zones, which name the line).
+  static inline std::size_t guard_bytes = 256;
 
   GuardedBytes(kernels::Context& ctx, std::size_t size)
-      : ctx_(ctx), size_(size), before_(size + 2 * kGuard) {
+      : ctx_(ctx), size_(size), before_(size + 2 * guard_) {
     poison(before_);
     base_ = static_cast<std::byte*>(memory().allocate(ctx_, before_.size()));
     memory().copy_to_device(ctx_, base_, before_.data(), before_.size());
@@ -36,27 +38,28 @@ class GuardedBytes {
   GuardedBytes(const GuardedBytes&) = delete;
   GuardedBytes& operator=(const GuardedBytes&) = delete;
 
-  std::byte* data() const { return base_ + kGuard; }
+  std::byte* data() const { return base_ + guard_; }
   std::size_t size() const { return size_; }
 
   void write(const void* bytes) {
-    std::memcpy(before_.data() + kGuard, bytes, size_);
+    std::memcpy(before_.data() + guard_, bytes, size_);
     memory().copy_to_device(ctx_, base_, before_.data(), before_.size());
   }
   /// The data as it is now.
   std::vector<std::byte> read() const {
     const std::vector<std::byte> all = read_all();
-    return {all.begin() + kGuard, all.begin() + static_cast<std::ptrdiff_t>(kGuard + size_)};
+    const auto begin = all.begin() + static_cast<std::ptrdiff_t>(guard_);
+    return {begin, begin + static_cast<std::ptrdiff_t>(size_)};
   }
   /// Names the first damaged guard byte, or the first changed byte of an input; else empty.
   std::string damage(bool is_input) const {
     const std::vector<std::byte> now = read_all();
     for (std::size_t i = 0; i < now.size(); ++i) {
       if (now[i] == before_[i]) continue;
-      if (i < kGuard) return concat("byte ", kGuard - i, " before the buffer was overwritten");
-      if (i >= kGuard + size_)
-        return concat("byte ", i - kGuard - size_, " behind the buffer was overwritten");
-      if (is_input) return concat("byte ", i - kGuard, " of an input was changed");
+      if (i < guard_) return concat("byte ", guard_ - i, " before the buffer was overwritten");
+      if (i >= guard_ + size_)
+        return concat("byte ", i - guard_ - size_, " behind the buffer was overwritten");
+      if (is_input) return concat("byte ", i - guard_, " of an input was changed");
     }
     return {};
   }
@@ -71,7 +74,7 @@ class GuardedBytes {
   }
 
   kernels::Context& ctx_;
-  std::size_t size_;
+  std::size_t guard_ = guard_bytes, size_;
   std::vector<std::byte> before_;  // what was written, guards included
   std::byte* base_ = nullptr;
 };

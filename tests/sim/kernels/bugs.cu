@@ -115,6 +115,11 @@ __global__ void misaligned_vector(float* out) {
   const float4 zero = make_float4(0, 0, 0, 0);
   if (threadIdx.x == 0) *reinterpret_cast<float4*>(out + 1) = zero;  // [misaligned]
 }
+__global__ void stack_overflow(float* out) {
+  volatile float large[32 << 10];  // 128 KiB
+  for (unsigned i = 0; i < (32u << 10); ++i) large[i] = 1;
+  out[threadIdx.x] = large[threadIdx.x];
+}
 __global__ void shared_struct_too_large(float* out) {
   auto& s = gpu::smem<Tiles>();  // [too large]
   out[threadIdx.x] = static_cast<float>(s.a[0]);
@@ -334,6 +339,7 @@ const Entry kEntries[] = {
     ENTRY(past_an_allocation, 1, 64, 0),
     ENTRY(before_an_allocation, 1, 64, 0),
     ENTRY(misaligned_vector, 1, 64, 0),
+    ENTRY(stack_overflow, 1, 64, 0),
     ENTRY(shared_struct_too_large, 1, 64, sizeof(Shared)),
     ENTRY(misaligned_ldmatrix, 1, 64, sizeof(Shared)),
     ENTRY(cp_async_past_the_end, 1, 64, sizeof(Shared)),

@@ -1,0 +1,23 @@
+#include "kernels/cuda/gpu/gpu.cuh"
+#include "kernels/cuda/variants.h"
+
+namespace subpix::kernels::KERNEL_TARGET {
+
+template <class T>
+void conv2d_forward_variants(Conv2dForward<T>&) {}
+template void conv2d_forward_variants(Conv2dForward<float>&);
+template void conv2d_forward_variants(Conv2dForward<bf16>&);
+template <class T>
+void conv2d_backward_data_variants(Conv2dBackwardData<T>&) {}
+template void conv2d_backward_data_variants(Conv2dBackwardData<float>&);
+template void conv2d_backward_data_variants(Conv2dBackwardData<bf16>&);
+template <class T>
+void conv2d_backward_filter_variants(Conv2dBackwardFilter<T>&) {}
+template void conv2d_backward_filter_variants(Conv2dBackwardFilter<float>&);
+template void conv2d_backward_filter_variants(Conv2dBackwardFilter<bf16>&);
+template <class T>
+void conv2d_activation_forward_variants(Conv2dActivationForward<T>&) {}
+template void conv2d_activation_forward_variants(Conv2dActivationForward<float>&);
+template void conv2d_activation_forward_variants(Conv2dActivationForward<bf16>&);
+
+}  // namespace subpix::kernels::KERNEL_TARGET

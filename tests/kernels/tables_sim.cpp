@@ -1,0 +1,37 @@
+// The table under test of test_kernels_sim_<flavour>: the CUDA kernels under the simulator.
+
+#include "kernels/sim/sim.h"
+#include "kernels/sim/table.h"
+#include "tests/kernels/op_case.h"
+
+namespace subpix::tests {
+
+namespace {
+
+/// FIFO first; then random schedules, which also shuffle blocks and the moments of copies. The
+/// instrumented flavours are slow, so they see fewer.
+std::vector<TableUnderTest> make_tables() {
+  GuardedBytes::guard_bytes = 0;  // the simulator puts red zones around each allocation
+  kernels::DeviceInfo device = kernels::sim::device_info();
+  device.tf32 = true;
+  TableUnderTest sim{&kernels::sim::table(),
+                     std::make_unique<kernels::Context>(kernels::sim::table(), device)};
+  const sim::Flavour flavour = sim::flavour();
+  sim.rounds = flavour == sim::Flavour::Sim ? 3 : flavour == sim::Flavour::Check ? 2 : 1;
+  sim.before_round = [](int round) {
+    sim::config().schedule = round == 0 ? sim::Schedule::Fifo : sim::Schedule::Random;
+    sim::config().seed = static_cast<std::uint64_t>(round);
+  };
+  std::vector<TableUnderTest> tables;
+  tables.push_back(std::move(sim));
+  return tables;
+}
+
+}  // namespace
+
+std::vector<TableUnderTest>& tables_under_test() {
+  static std::vector<TableUnderTest> tables = make_tables();
+  return tables;
+}
+
+}  // namespace subpix::tests
