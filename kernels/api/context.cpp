@@ -37,7 +37,7 @@ Context::~Context() {
   // Cached library objects may use the backend's memory functions or streams, so they go first.
   derived_.clear();
   cache_.clear();
-  release_chunks();
+  release_arena(arena_);
 }
 
 void Context::override_variant(const std::string& op, const std::string& variant) {
@@ -77,19 +77,25 @@ const std::string* Context::chosen(std::string_view op, const std::string& key,
 
 std::size_t Context::workspace_bytes() const {
   std::size_t sum = 0;
-  for (const Chunk& chunk : chunks_) sum += chunk.size;
+  for (const Arena::Chunk& chunk : arena_.chunks) sum += chunk.size;
   return sum;
 }
 
 void Context::trim_workspace() {
   SUBPIX_REQUIRE(workspace_depth_ == 0, "the workspace is in use by ", workspace_depth_, " scopes");
-  release_chunks();
-  workspace_peak_ = 0;
+  release_arena(arena_);
+  arena_.peak = 0;
 }
 
-void Context::release_chunks() {
-  for (const Chunk& chunk : chunks_) table_->memory.release(*this, chunk.data, chunk.size);
-  chunks_.clear();
+void Context::swap_arena(Arena& other) {
+  SUBPIX_REQUIRE(workspace_depth_ == 0, "the workspace is in use by ", workspace_depth_, " scopes");
+  std::swap(arena_, other);
+}
+
+void Context::release_arena(Arena& arena) {
+  for (const Arena::Chunk& chunk : arena.chunks)
+    table_->memory.release(*this, chunk.data, chunk.size);
+  arena.chunks.clear();
 }
 
 void* Context::workspace_take(std::size_t bytes) {
@@ -97,39 +103,39 @@ void* Context::workspace_take(std::size_t bytes) {
                  bytes, " bytes");
   const std::size_t need =
       (std::max<std::size_t>(bytes, 1) + kAlignment - 1) / kAlignment * kAlignment;
-  auto room = std::find_if(chunks_.begin(), chunks_.end(),
-                           [&](const Chunk& c) { return c.size - c.used >= need; });
-  if (room == chunks_.end()) {
+  auto room = std::find_if(arena_.chunks.begin(), arena_.chunks.end(),
+                           [&](const Arena::Chunk& c) { return c.size - c.used >= need; });
+  if (room == arena_.chunks.end()) {
     // After the chunks were merged (see ~Workspace) the first request brings back the whole need at
     // once.
-    const std::size_t wanted = chunks_.empty() ? workspace_peak_ : 0;
+    const std::size_t wanted = arena_.chunks.empty() ? arena_.peak : 0;
     const std::size_t size = std::max({need, wanted, kSmallestChunk});
-    chunks_.reserve(chunks_.size() + 1);
+    arena_.chunks.reserve(arena_.chunks.size() + 1);
     auto* data = static_cast<std::byte*>(table_->memory.allocate(*this, size));
-    chunks_.push_back(Chunk{data, size, 0});
-    room = chunks_.end() - 1;
+    arena_.chunks.push_back(Arena::Chunk{data, size, 0});
+    room = arena_.chunks.end() - 1;
   }
   void* data = room->data + room->used;
   room->used += need;
   std::size_t used = 0;
-  for (const Chunk& chunk : chunks_) used += chunk.used;
-  workspace_peak_ = std::max(workspace_peak_, used);
+  for (const Arena::Chunk& chunk : arena_.chunks) used += chunk.used;
+  arena_.peak = std::max(arena_.peak, used);
   return data;
 }
 
 Workspace::Workspace(Context& ctx) : ctx_(ctx), depth_(++ctx.workspace_depth_) {
-  mark_.reserve(ctx.chunks_.size());
-  for (const Context::Chunk& chunk : ctx.chunks_) mark_.push_back(chunk.used);
+  mark_.reserve(ctx.arena_.chunks.size());
+  for (const Context::Arena::Chunk& chunk : ctx.arena_.chunks) mark_.push_back(chunk.used);
 }
 
 Workspace::~Workspace() {
   --ctx_.workspace_depth_;
-  for (std::size_t i = 0; i < ctx_.chunks_.size(); ++i)
-    ctx_.chunks_[i].used = i < mark_.size() ? mark_[i] : 0;
+  for (std::size_t i = 0; i < ctx_.arena_.chunks.size(); ++i)
+    ctx_.arena_.chunks[i].used = i < mark_.size() ? mark_[i] : 0;
   // A growing need leaves several chunks behind. Giving them up lets the next scope take one chunk
   // of the largest need, so that the arena never holds much more than that. Release is ordered
   // after the work already queued, as for any other memory of the backend.
-  if (ctx_.workspace_depth_ == 0 && ctx_.chunks_.size() > 1) ctx_.release_chunks();
+  if (ctx_.workspace_depth_ == 0 && ctx_.arena_.chunks.size() > 1) ctx_.release_arena(ctx_.arena_);
 }
 
 void* Workspace::take_bytes(std::size_t count, std::size_t size) {

@@ -39,6 +39,8 @@ class Context {
   /// The table this context runs: composed ops call their parts through it.
   const KernelTable& table() const { return *table_; }
   const DeviceInfo& device() const { return device_; }
+  /// Whether variants may round fp32 operands to TF32 (DeviceInfo::tf32).
+  void allow_tf32(bool value) { device_.tf32 = value; }
 
   /// Forces a variant by name for an op (`Op::name()`); an empty variant takes the force away.
   /// A forced variant that does not support a problem is an InputError at the call.
@@ -71,6 +73,19 @@ class Context {
   }
   void forget(std::uint64_t storage_id) { derived_.erase(storage_id); }
   std::size_t workspace_bytes() const;
+  /// The scratch memory of a context. A captured graph keeps the one it was captured with: its
+  /// kernels know the addresses.
+  struct Arena {
+    struct Chunk {
+      std::byte* data;
+      std::size_t size, used;
+    };
+    std::vector<Chunk> chunks;
+    std::size_t peak = 0;  ///< most bytes in use at once so far
+  };
+  /// Exchanges the arena in use with `other`. No Workspace may be open.
+  void swap_arena(Arena& other);
+  void release_arena(Arena& arena);
   /// Gives the scratch arena back, when a phase with smaller needs begins. No Workspace may be
   /// open.
   void trim_workspace();
@@ -79,12 +94,7 @@ class Context {
 
  private:
   friend class Workspace;
-  struct Chunk {
-    std::byte* data;
-    std::size_t size, used;
-  };
   void* workspace_take(std::size_t bytes);
-  void release_chunks();
 
   const KernelTable* table_;
   DeviceInfo device_;
@@ -94,8 +104,7 @@ class Context {
   std::unordered_map<std::string, std::shared_ptr<void>> cache_;
   std::unordered_map<std::uint64_t, std::unordered_map<std::string, std::shared_ptr<void>>>
       derived_;
-  std::vector<Chunk> chunks_;
-  std::size_t workspace_peak_ = 0;  // most bytes in use at once so far
+  Arena arena_;
   int workspace_depth_ = 0;
 };
 

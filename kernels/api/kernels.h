@@ -5,6 +5,7 @@
 
 #include "kernels/api/op.h"
 #include "kernels/api/problem.h"
+#include "kernels/api/problem_fused.h"
 
 /// The ONE list of ops. Activations are NHWC and of type T (float or bf16); filters KRSC of type T;
 /// biases, slopes, statistics, losses and weight gradients are float. All pointers are device
@@ -97,6 +98,69 @@ using BceWithLogits = Op<LossProblem, const T*, float*, T*>;
 template <class T>  // x [N,H,W,C], loss [1], dx [N,H,W,C] or null
 using TotalVariation = Op<VariationProblem, const T*, float*, T*>;
 
+// --- fused: each equals a sequence of the ops above (kernels/api/composed.h) up to roundings
+// --------
+/// Of a batch norm with known statistics, and of the activation behind it (see InputForm).
+struct NormInput {
+  const float* scale = nullptr;  ///< [c] gamma * inv_std; null where the form is Plain
+  const float* shift = nullptr;  ///< [c] beta - mean * scale
+  const float* slope = nullptr;  ///< [c] or [1] where the form has PReLU
+};
+/// What a convolution with statistics leaves for the batch norm behind it, all [k].
+struct NormOutput {
+  const float* gamma;
+  const float* beta;
+  float* mean;
+  float* inv_std;
+  float* scale;         ///< gamma * inv_std
+  float* shift;         ///< beta - mean * scale
+  float* running_mean;  ///< updated as batchnorm_forward does; both may be null
+  float* running_var;
+};
+/// The channel sums of batch norm's and PReLU's gradients.
+struct NormGradients {
+  float* dgamma;            ///< [c]
+  float* dbeta;             ///< [c]
+  float* dslope = nullptr;  ///< [c] or [1]; null unless the form has PReLU
+};
+// y = conv(form(x)), then the statistics of y as it is stored.
+template <class T>  // x [N,H,W,C], in, w [K,R,S,C], y [N,P,Q,K], out
+using Conv2dNormForward = Op<Conv2dNormProblem, const T*, NormInput, Filter<T>, T*, NormOutput>;
+// dw of the same: x is taken in its form again.
+template <class T>  // x [N,H,W,C], in, dy [N,P,Q,K], dw [K,R,S,C]
+using Conv2dNormBackwardFilter = Op<Conv2dNormProblem, const T*, NormInput, const T*, float*>;
+// v = backward_data(dy, w) (+ skip). Plain: dx = v. Else, with b = scale*x + shift:
+// dx = v * act'(b), the gradient of b; dbeta = sum dx, dgamma = sum dx*(x-mean)*inv_std,
+// dslope = sum of b*v where b <= 0.
+template <class T>  // dy [N,P,Q,K], w, skip [N,H,W,C] or null, x [N,H,W,C] before its norm (null:
+                    // Plain), in, mean [c], inv_std [c], dx [N,H,W,C], sums
+using Conv2dNormBackwardData =
+    Op<Conv2dNormBackwardProblem, const T*, Filter<T>, const T*, const T*, NormInput, const float*,
+       const float*, T*, NormGradients>;
+// batch norm's dx when its two sums are known: gamma*inv_std*(dy - dbeta/rows - xhat*dgamma/rows).
+template <class T>  // x, dy [rows,c], gamma, mean, inv_std, dgamma, dbeta [c], dx [rows,c]
+using NormBackwardApply = Op<NormProblem, const T*, const T*, const float*, const float*,
+                             const float*, const float*, const float*, T*>;
+template <class T>  // y = scale[c]*x + shift[c] + skip: x, scale, shift, skip, y [rows,c]
+using NormAddForward = Op<ChannelProblem, const T*, const float*, const float*, const T*, T*>;
+template <class T>  // y = form(x): x, in, y [rows,c]
+using NormActivationForward = Op<NormActivationProblem, const T*, NormInput, T*>;
+// z = shuffle(conv(x) + bias), y = prelu(z) where the problem has PReLU.
+template <class T>  // x, w, bias [K] or null, slope or null, z and y [N,P*scale,Q*scale,K/scale^2]
+using Conv2dShuffleForward =
+    Op<Conv2dShuffleProblem, const T*, Filter<T>, const float*, const float*, T*, T*>;
+// The way back: dx = unshuffle(prelu'(z)*dy) and dslope.
+template <class T>  // z, dy [N,H*scale,W*scale,C], slope, dx [N,H,W,scale*scale*C], dslope
+using PReluShuffleBackward = Op<PReluShuffleProblem, const T*, const T*, const float*, T*, float*>;
+template <class T>  // x, w, bias [K] or null, y [N,P/2,Q/2,K] = max_pool(relu(conv)), which or null
+using Conv2dPoolForward =
+    Op<Conv2dPoolProblem, const T*, Filter<T>, const float*, T*, std::uint8_t*>;
+// dx = max_pool_backward of dy where y > 0 (ReLU and maximum commute).
+template <class T>  // y, dy [N,P,Q,C] pooled, which, dx [N,H,W,C]
+using MaxPoolReluBackward = Op<PoolProblem, const T*, const T*, const std::uint8_t*, T*>;
+/// conv2d_forward of bf16 operands whose sums are stored unrounded: the output image.
+using Conv2dWideForward = Op<Conv2dProblem, const bf16*, Filter<bf16>, const float*, float*>;
+
 // --- not typed -----------------------------------------------------------------------------------
 using CastToBf16 = Op<ElementProblem, const float*, bf16*>;
 using CastToFloat = Op<ElementProblem, const bf16*, float*>;
@@ -117,44 +181,55 @@ using Adam = Op<AdamProblem, const AdamTensor*, int, const float*>;
 
 // X(member, type template): one line per op. The text name of an entry is "<member>/f32" or
 // "/bf16".
-#define SUBPIX_TYPED_OPS(X)                             \
-  X(conv2d_forward, Conv2dForward)                      \
-  X(conv2d_backward_data, Conv2dBackwardData)           \
-  X(conv2d_backward_filter, Conv2dBackwardFilter)       \
-  X(conv2d_activation_forward, Conv2dActivationForward) \
-  X(batchnorm_forward, BatchNormForward)                \
-  X(batchnorm_backward, BatchNormBackward)              \
-  X(batchnorm_inference, BatchNormInference)            \
-  X(prelu_forward, PReluForward)                        \
-  X(prelu_backward, PReluBackward)                      \
-  X(leaky_relu_forward, LeakyReluForward)               \
-  X(leaky_relu_backward, LeakyReluBackward)             \
-  X(pixel_shuffle_forward, PixelShuffleForward)         \
-  X(pixel_shuffle_backward, PixelShuffleBackward)       \
-  X(max_pool_forward, MaxPoolForward)                   \
-  X(max_pool_backward, MaxPoolBackward)                 \
-  X(dense_forward, DenseForward)                        \
-  X(dense_backward_data, DenseBackwardData)             \
-  X(dense_backward_filter, DenseBackwardFilter)         \
-  X(add, Add)                                           \
-  X(axpby, Axpby)                                       \
-  X(scale, Scale)                                       \
-  X(fill, Fill)                                         \
-  X(channel_affine, ChannelAffine)                      \
-  X(from_bytes, FromBytes)                              \
-  X(to_bytes, ToBytes)                                  \
-  X(reduce, Reduce)                                     \
-  X(mse_loss, MseLoss)                                  \
-  X(l1_loss, L1Loss)                                    \
-  X(bce_with_logits, BceWithLogits)                     \
-  X(total_variation, TotalVariation)
+#define SUBPIX_TYPED_OPS(X)                                \
+  X(conv2d_forward, Conv2dForward)                         \
+  X(conv2d_backward_data, Conv2dBackwardData)              \
+  X(conv2d_backward_filter, Conv2dBackwardFilter)          \
+  X(conv2d_activation_forward, Conv2dActivationForward)    \
+  X(batchnorm_forward, BatchNormForward)                   \
+  X(batchnorm_backward, BatchNormBackward)                 \
+  X(batchnorm_inference, BatchNormInference)               \
+  X(prelu_forward, PReluForward)                           \
+  X(prelu_backward, PReluBackward)                         \
+  X(leaky_relu_forward, LeakyReluForward)                  \
+  X(leaky_relu_backward, LeakyReluBackward)                \
+  X(pixel_shuffle_forward, PixelShuffleForward)            \
+  X(pixel_shuffle_backward, PixelShuffleBackward)          \
+  X(max_pool_forward, MaxPoolForward)                      \
+  X(max_pool_backward, MaxPoolBackward)                    \
+  X(dense_forward, DenseForward)                           \
+  X(dense_backward_data, DenseBackwardData)                \
+  X(dense_backward_filter, DenseBackwardFilter)            \
+  X(add, Add)                                              \
+  X(axpby, Axpby)                                          \
+  X(scale, Scale)                                          \
+  X(fill, Fill)                                            \
+  X(channel_affine, ChannelAffine)                         \
+  X(from_bytes, FromBytes)                                 \
+  X(to_bytes, ToBytes)                                     \
+  X(reduce, Reduce)                                        \
+  X(mse_loss, MseLoss)                                     \
+  X(l1_loss, L1Loss)                                       \
+  X(bce_with_logits, BceWithLogits)                        \
+  X(total_variation, TotalVariation)                       \
+  X(conv2d_norm_forward, Conv2dNormForward)                \
+  X(conv2d_norm_backward_filter, Conv2dNormBackwardFilter) \
+  X(conv2d_norm_backward_data, Conv2dNormBackwardData)     \
+  X(norm_backward_apply, NormBackwardApply)                \
+  X(norm_add_forward, NormAddForward)                      \
+  X(norm_activation_forward, NormActivationForward)        \
+  X(conv2d_shuffle_forward, Conv2dShuffleForward)          \
+  X(prelu_shuffle_backward, PReluShuffleBackward)          \
+  X(conv2d_pool_forward, Conv2dPoolForward)                \
+  X(max_pool_relu_backward, MaxPoolReluBackward)
 
 #define SUBPIX_UNTYPED_OPS(X)      \
   X(cast_to_bf16, CastToBf16)      \
   X(cast_to_float, CastToFloat)    \
   X(philox_uniform, PhiloxUniform) \
   X(philox_normal, PhiloxNormal)   \
-  X(adam, Adam)
+  X(adam, Adam)                    \
+  X(conv2d_wide_forward, Conv2dWideForward)
 
 /// A backend's memory. Pointers given out are aligned to at least 64 bytes.
 struct MemoryOps {
@@ -165,6 +240,19 @@ struct MemoryOps {
                        std::size_t bytes);  ///< returns when done
   void (*copy)(Context&, void* to, const void* from, std::size_t bytes);
   void (*synchronize)(Context&);
+};
+
+/// Streams and graphs of a device backend, on the stream of the context; all null on the host,
+/// where work is done when a call returns.
+struct StreamOps {
+  void* (*create)(Context&) = nullptr;  ///< for Context::stream
+  void (*destroy)(void* stream) = nullptr;
+  /// What is queued until end_capture() is recorded and not run. Meanwhile allocation, release and
+  /// waiting are refused.
+  void (*begin_capture)(Context&) = nullptr;
+  void* (*end_capture)(Context&) = nullptr;  ///< the graph
+  void (*launch_graph)(Context&, void* graph) = nullptr;
+  void (*destroy_graph)(void* graph) = nullptr;
 };
 
 template <class T>
@@ -185,6 +273,7 @@ struct TypedOps<bf16> {
 struct KernelTable {
   const char* name = "";
   MemoryOps memory{};
+  StreamOps streams{};
   TypedOps<float> f32;
   TypedOps<bf16> bf16_ops;
 #define SUBPIX_MEMBER(member, Type) Type member{#member};

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <limits>
 
+#include "kernels/api/composed.h"
 #include "kernels/reference/activation.h"
 #include "kernels/reference/adam.h"
 #include "kernels/reference/conv2d.h"
@@ -123,6 +124,7 @@ KernelTable make_table() {
   append<philox_uniform<float>>(table.philox_uniform);
   append<philox_normal<float>>(table.philox_normal);
   append<adam<AdamTensor, float>>(table.adam);
+  composed::append(table);
   return table;
 }
 

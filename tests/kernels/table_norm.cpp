@@ -2,6 +2,7 @@
 
 #include "kernels/reference/norm.h"
 #include "tests/kernels/op_case.h"
+#include "tests/support/norm_bounds.h"
 #include "tests/support/problems.h"
 
 namespace subpix::tests {
@@ -18,41 +19,6 @@ constexpr double kU = kAccumulate;
 template <class T>
 Values data(const NormProblem& d, double offset, const char* buffer) {
   return uniform_values<T>(offset - 1.0, offset + 1.0, d.count(), d.key(), buffer);
-}
-
-/// What the bounds need of channel c of x [rows,c].
-struct ChannelStatistics {
-  double mean = 0.0, var = 0.0, mean_magnitude = 0.0, mean_square = 0.0;
-};
-
-ChannelStatistics statistics(const NormProblem& d, const Values& x, Index c) {
-  ChannelStatistics s;
-  const double rows = static_cast<double>(d.rows);
-  for (Index i = 0; i < d.rows; ++i) {
-    const double v = x[static_cast<std::size_t>(i * d.c + c)];
-    s.mean += v / rows;
-    s.mean_magnitude += std::fabs(v) / rows;
-    s.mean_square += v * v / rows;
-  }
-  for (Index i = 0; i < d.rows; ++i) {
-    const double e = x[static_cast<std::size_t>(i * d.c + c)] - s.mean;
-    s.var += e * e / rows;
-  }
-  return s;
-}
-
-/// Bounds of the statistics themselves, derived in docs/numerics.md.
-struct StatisticsBounds {
-  double mean, var, inv_std;  // inv_std: relative
-};
-
-StatisticsBounds statistics_bounds(const NormProblem& d, const ChannelStatistics& s) {
-  const double g = reduction_growth(static_cast<double>(d.rows));
-  StatisticsBounds b{};
-  b.mean = g * kU * s.mean_magnitude;
-  b.var = kU * (g * s.var + 4.0 * std::sqrt(s.mean_square * s.var)) + b.mean * b.mean;
-  b.inv_std = 0.5 * b.var / (s.var + static_cast<double>(d.eps)) + 4.0 * kU;
-  return b;
 }
 
 struct ForwardValues {

@@ -18,6 +18,7 @@ std::vector<OpCase> all_cases() {
   add_elementwise_cases(cases);
   add_loss_cases(cases);
   add_random_adam_cases(cases);
+  add_fused_cases(cases);
   return cases;
 }
 

@@ -1,0 +1,28 @@
+#include "kernels/cuda/gpu/gpu.cuh"
+#include "kernels/cuda/variants.h"
+
+namespace subpix::kernels::KERNEL_TARGET {
+
+template <class T>
+void conv2d_norm_forward_variants(Conv2dNormForward<T>&) {}
+template void conv2d_norm_forward_variants(Conv2dNormForward<float>&);
+template void conv2d_norm_forward_variants(Conv2dNormForward<bf16>&);
+template <class T>
+void conv2d_norm_backward_filter_variants(Conv2dNormBackwardFilter<T>&) {}
+template void conv2d_norm_backward_filter_variants(Conv2dNormBackwardFilter<float>&);
+template void conv2d_norm_backward_filter_variants(Conv2dNormBackwardFilter<bf16>&);
+template <class T>
+void conv2d_norm_backward_data_variants(Conv2dNormBackwardData<T>&) {}
+template void conv2d_norm_backward_data_variants(Conv2dNormBackwardData<float>&);
+template void conv2d_norm_backward_data_variants(Conv2dNormBackwardData<bf16>&);
+template <class T>
+void conv2d_shuffle_forward_variants(Conv2dShuffleForward<T>&) {}
+template void conv2d_shuffle_forward_variants(Conv2dShuffleForward<float>&);
+template void conv2d_shuffle_forward_variants(Conv2dShuffleForward<bf16>&);
+template <class T>
+void conv2d_pool_forward_variants(Conv2dPoolForward<T>&) {}
+template void conv2d_pool_forward_variants(Conv2dPoolForward<float>&);
+template void conv2d_pool_forward_variants(Conv2dPoolForward<bf16>&);
+void conv2d_wide_forward_variants(Conv2dWideForward&) {}
+
+}  // namespace subpix::kernels::KERNEL_TARGET
