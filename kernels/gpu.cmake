@@ -44,11 +44,12 @@ if(NOT SUBPIX_CUDA STREQUAL "OFF" AND NOT SUBPIX_SANITIZE)
   endif()
 endif()
 
-# subpix_cuda_kernels(name a.cu b.cu ...): the sources compiled by nvcc, see kernels/cuda/nvcc.sh.
+# subpix_cuda_kernels(name a.cu b.cu ...): the sources compiled by nvcc, see kernels/cuda/nvcc.sh. Device code stays
+# uncompressed: tests/cuda reads it.
 function(subpix_cuda_kernels name)
   add_library(${name} STATIC ${ARGN})
   target_link_libraries(${name} PUBLIC subpix_kernels_api CUDA::cudart_static)
-  target_compile_options(${name} PRIVATE -Werror all-warnings -Xptxas -v,--warning-as-error)
+  target_compile_options(${name} PRIVATE --no-compress -Werror all-warnings -Xptxas -v,--warning-as-error)
   set_target_properties(${name} PROPERTIES CUDA_STANDARD 20 CUDA_STANDARD_REQUIRED ON
     RULE_LAUNCH_COMPILE ${PROJECT_SOURCE_DIR}/kernels/cuda/nvcc.sh)
 endfunction()
