@@ -24,6 +24,7 @@ if(NOT SUBPIX_CUDA STREQUAL "OFF" AND NOT SUBPIX_SANITIZE)
       set(CMAKE_CUDA_ARCHITECTURES 80 90a CACHE STRING "GPU architectures" FORCE)
     endif()
     enable_language(CUDA)
+    set(CMAKE_CUDA_FLAGS_RELEASE ${CMAKE_CXX_FLAGS_RELEASE})   # asserts of the host's part stay on here too
     if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)   # CMake before 3.26 does not know that nvcc has C++20
       set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
       set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION -std=c++20)

@@ -90,7 +90,8 @@ suite() {
 # With nvcc the kernels are compiled for the GPU they are tuned for; older ones are proven by tests/sim,
 # whose kernels are compiled for sm_80 too: a second architecture of every kernel costs 40 % more.
 cuda=(-DSUBPIX_CUDA=OFF)
-if command -v nvcc > /dev/null; then
+nvcc=${CUDACXX:-$(command -v nvcc || true)}
+if [[ -n $nvcc ]]; then
   cuda=(-DSUBPIX_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES=90a)
 fi
 
@@ -122,9 +123,7 @@ without_long=(-LE long)
 if ((long)); then
   without_long=()
 fi
-if [[ ${cuda[0]} == *ON ]]; then
-  printf '\nnvcc: %s\n' "$(command -v nvcc)"
-else
+if [[ -z $nvcc ]]; then
   printf '\nnvcc is not in PATH: kernels are not compiled for GPUs, and the tests labelled cuda are left out\n'
 fi
 if step "build" build build default "${cuda[@]}"; then
@@ -143,7 +142,7 @@ printf '\n'
 for failure in "${failures[@]}"; do
   echo "failed: $failure"
 done
-[[ ${cuda[0]} == *ON ]] || echo "left out: the GPU build (no nvcc)"
+[[ -n $nvcc ]] || echo "left out: the GPU build (no nvcc)"
 echo "time: $((SECONDS - started)) s"
 echo "$passed passed, $failed failed"
 ((failed == 0))

@@ -268,6 +268,7 @@ def main():
         head = {"nvcc": nvcc, "architectures": built}
         dump(paths[0], {**head, "stack_allowed": allowed, "files": figures(objects, lambda k: k.used, True)})
         dump(paths[1], {**head, "files": figures(objects, lambda k: dict(k.counts), False)})
+    found += [f"{path} is missing; {ACCEPT}" for path in paths if not os.path.exists(path)]
     budgets, instructions = map(load, paths)
     same = budgets["nvcc"] == instructions["nvcc"] == nvcc
     if not same:
