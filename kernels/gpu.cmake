@@ -24,6 +24,7 @@ if(NOT SUBPIX_CUDA STREQUAL "OFF" AND NOT SUBPIX_SANITIZE)
       set(CMAKE_CUDA_ARCHITECTURES 80 90a CACHE STRING "GPU architectures" FORCE)
     endif()
     enable_language(CUDA)
+    set(CMAKE_CUDA_FLAGS_RELEASE ${CMAKE_CXX_FLAGS_RELEASE})   # asserts of the host's part stay on here too
     if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)   # CMake before 3.26 does not know that nvcc has C++20
       set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
       set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION -std=c++20)
@@ -44,11 +45,12 @@ if(NOT SUBPIX_CUDA STREQUAL "OFF" AND NOT SUBPIX_SANITIZE)
   endif()
 endif()
 
-# subpix_cuda_kernels(name a.cu b.cu ...): the sources compiled by nvcc, see kernels/cuda/nvcc.sh.
+# subpix_cuda_kernels(name a.cu b.cu ...): the sources compiled by nvcc, see kernels/cuda/nvcc.sh. Device code stays
+# uncompressed: tests/cuda reads it.
 function(subpix_cuda_kernels name)
   add_library(${name} STATIC ${ARGN})
   target_link_libraries(${name} PUBLIC subpix_kernels_api CUDA::cudart_static)
-  target_compile_options(${name} PRIVATE -Werror all-warnings -Xptxas -v,--warning-as-error)
+  target_compile_options(${name} PRIVATE --no-compress -Werror all-warnings -Xptxas -v,--warning-as-error)
   set_target_properties(${name} PROPERTIES CUDA_STANDARD 20 CUDA_STANDARD_REQUIRED ON
     RULE_LAUNCH_COMPILE ${PROJECT_SOURCE_DIR}/kernels/cuda/nvcc.sh)
 endfunction()

@@ -30,12 +30,13 @@ done
 
 packages=(build-essential cmake ninja-build nlohmann-json3-dev libstb-dev libcli11-dev libdnnl-dev libpng-dev)
 if ((tests)); then
-  packages+=(catch2 clang-format python3)
+  packages+=(catch2 clang-format python3 gdb binutils)
 fi
 
 if ! command -v dpkg-query > /dev/null; then
   echo "install_deps.sh: this is no Debian system, so nothing is installed; needed are a C++20 compiler," \
-    "CMake 3.25, nlohmann-json, stb, CLI11, libpng, oneDNN and, for the tests, Catch2 2.13 and clang-format"
+    "CMake 3.25, nlohmann-json, stb, CLI11, libpng, oneDNN and, for the tests, Catch2 2.13, clang-format," \
+    "Python 3, gdb and binutils"
   exit 0
 fi
 

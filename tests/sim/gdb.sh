@@ -1,6 +1,10 @@
 #!/bin/sh
 # Stops one thread of a kernel and asks tools/sim_gdb.py about the others.
 # usage: gdb.sh SOURCE_FOLDER PROGRAM
+if ! command -v gdb > /dev/null; then
+  echo "gdb.sh: gdb is missing; run tools/install_deps.sh --tests"
+  exit 1
+fi
 line=$(grep -n "block_sum write" "$1/tests/sim/kernels/threads.cu" | cut -d: -f1)
 out=$(gdb -batch -nx -ex "set confirm off" -ex "handle SIGSTOP nostop noprint nopass" \
   -x "$1/tools/sim_gdb.py" -ex "break threads.cu:$line if 'subpix::sim::current'->index.x == 64" \
