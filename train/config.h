@@ -148,8 +148,9 @@ struct RunConfig {
   std::uint64_t seed = 1;
   Index threads = 0;  ///< compute threads, 0: all processors
   Index loader_threads = 2;
-  std::string precision = "fp32";
+  std::string precision = "fp32";  ///< fp32, tf32 (convolutions of a GPU), bf16 (mixed)
   std::string backend = "auto";
+  bool cuda_graph = true;  ///< a step as one graph, on backends that have graphs (cuda, sim)
   DataConfig data;
   ModelConfig model;
   AdversaryConfig discriminator;
@@ -165,6 +166,7 @@ struct RunConfig {
 
   models::GeneratorConfig generator_config() const;
   models::DiscriminatorConfig discriminator_config() const;
+  engine::DType compute_type() const;  ///< of maps: BF16 where precision is "bf16"
   Index total_steps() const;
   bool uses_vgg() const;
   bool uses_adversarial() const;

@@ -24,10 +24,8 @@ class Checker {
       : c_(config), origin_(origin) {}
 
   void run() {
-    if (c_.precision == "bf16")
-      fail("precision", "\"bf16\"",
-           "training in bf16 is not part of this version yet; set it to \"fp32\"");
-    if (c_.precision != "fp32") fail("precision", quoted(c_.precision), "it must be \"fp32\"");
+    if (c_.precision != "fp32" && c_.precision != "tf32" && c_.precision != "bf16")
+      fail("precision", quoted(c_.precision), "it must be \"fp32\", \"tf32\" or \"bf16\"");
     const Index scale = c_.model.scale;
     if (scale != 2 && scale != 4) fail("model.scale", scale, "it must be 2 or 4");
     if (c_.data.crop % scale != 0)
@@ -144,6 +142,10 @@ models::DiscriminatorConfig RunConfig::discriminator_config() const {
   d.dense = discriminator.dense;
   d.slope = static_cast<float>(discriminator.slope);
   return d;
+}
+
+engine::DType RunConfig::compute_type() const {
+  return precision == "bf16" ? engine::DType::BF16 : engine::DType::F32;
 }
 
 Index RunConfig::total_steps() const {

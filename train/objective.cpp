@@ -42,11 +42,17 @@ double mean_sigmoid(const Tensor& logits) {
 
 }  // namespace
 
-/// A term while its report is collected: values stay on the device until all terms are done.
-struct Objective::Term {
-  const char* name;
-  Tensor loss, squares;
-};
+std::vector<TermReport> read(const std::vector<TermValues>& values) {
+  std::vector<TermReport> report;
+  for (const TermValues& t : values)
+    report.push_back({t.name, double{t.loss.item()}, std::sqrt(double{t.squares.item()})});
+  return report;
+}
+
+AdversaryReport read(const AdversaryValues& v) {
+  return {double{v.real_loss.item()} + double{v.fake_loss.item()}, mean_sigmoid(v.real_logits),
+          mean_sigmoid(v.fake_logits)};
+}
 
 Objective::Objective(Device& device, const LossConfig& loss, const models::Vgg19* vgg,
                      models::Discriminator* discriminator)
@@ -84,16 +90,25 @@ Tensor Objective::vgg_loss(const Tensor& sr, const Tensor& hr) const {
 
 Tensor Objective::gradient(const Tensor& sr, const Tensor& hr,
                            std::vector<TermReport>* report) const {
+  std::vector<TermValues> values;
+  const Tensor sum = gradient(sr, hr, report ? &values : nullptr);
+  if (report) *report = read(values);
+  return sum;
+}
+
+Tensor Objective::gradient(const Tensor& sr, const Tensor& hr,
+                           std::vector<TermValues>* values) const {
   const Tensor image = sr.detach();
   image.set_requires_grad(true);
   Tensor sum;
-  std::vector<Term> terms;
+  if (values) values->clear();
   const auto add = [&](const char* name, const Tensor& weight, const Tensor& loss) {
     engine::backward(loss, weight);
     Tensor gradient = image.grad();
     image.clear_grad();
-    if (report)
-      terms.push_back({name, loss.detach(), ops::reduce(gradient, kernels::Reduction::SumSquares)});
+    if (values)
+      values->push_back(
+          {name, loss.detach(), ops::reduce(gradient, kernels::Reduction::SumSquares)});
     const engine::NoGrad no_grad;
     sum = sum.defined() ? ops::add(sum, gradient) : gradient;
   };
@@ -115,30 +130,33 @@ Tensor Objective::gradient(const Tensor& sr, const Tensor& hr,
     add("tv", tv_weight_, ops::total_variation(image, factor, loss_.tv->squared));
   }
   SUBPIX_REQUIRE(sum.defined(), "the loss has no term");
-  if (report) {
-    report->clear();
-    for (const Term& t : terms)
-      report->push_back({t.name, double{t.loss.item()}, std::sqrt(double{t.squares.item()})});
-  }
   return sum;
 }
 
 void discriminator_gradients(const models::Discriminator& discriminator, const Tensor& real,
                              const Tensor& fake, AdversaryReport* report) {
+  AdversaryValues values;
+  discriminator_gradients(discriminator, real, fake, report ? &values : nullptr);
+  if (report) *report = read(values);
+}
+
+void discriminator_gradients(const models::Discriminator& discriminator, const Tensor& real,
+                             const Tensor& fake, AdversaryValues* values) {
   SUBPIX_REQUIRE(!fake.requires_grad(), "the fake images must be detached");
   // Walking back before the other half goes forward halves the activations that live at a time.
-  const auto half = [&](const Tensor& image, float label, double* mean_judgement) {
+  const auto half = [&](const Tensor& image, float label, Tensor* loss_out, Tensor* logits_out) {
     const Tensor logits = discriminator(image);
     const Tensor loss =
         ops::bce_with_logits(logits, label, 1.0f / static_cast<float>(logits.count()));
     engine::backward(loss);
-    if (!report) return;
-    report->loss += double{loss.item()};
-    *mean_judgement = mean_sigmoid(logits);
+    if (!values) return;
+    *loss_out = loss.detach();
+    *logits_out = logits.detach();
   };
-  if (report) *report = {};
-  half(real, 1.0f, report ? &report->real : nullptr);
-  half(fake, 0.0f, report ? &report->fake : nullptr);
+  AdversaryValues none;
+  AdversaryValues& v = values ? *values : none;
+  half(real, 1.0f, &v.real_loss, &v.real_logits);
+  half(fake, 0.0f, &v.fake_loss, &v.fake_logits);
 }
 
 }  // namespace subpix::train

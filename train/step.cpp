@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "engine/autograd/node.h"
+#include "engine/core/debug.h"
 #include "engine/ops/ops.h"
 #include "kernels/api/error.h"
 
@@ -50,6 +51,7 @@ void load_start(const RunConfig& config, models::Generator& generator) {
 Networks make_networks(Device& device, const RunConfig& config) {
   Networks n;
   n.generator = std::make_unique<models::Generator>(device, config.generator_config(), config.seed);
+  n.generator->set_compute_type(config.compute_type());
   if (!config.init.empty()) load_start(config, *n.generator);
   if (config.ema > 0.0) {
     n.average = std::make_unique<models::Generator>(device, config.generator_config(), config.seed);
@@ -64,6 +66,7 @@ void add_discriminator(Device& device, const RunConfig& config, Networks& networ
   if (networks.discriminator) return;
   networks.discriminator = std::make_unique<models::Discriminator>(
       device, config.discriminator_config(), config.seed ^ kDiscriminatorSeed);
+  networks.discriminator->set_compute_type(config.compute_type());
 }
 
 void reset_optimisers(const RunConfig& config, const PhaseConfig& phase, Networks& networks) {
@@ -96,31 +99,60 @@ TrainStep::TrainStep(Device& device, const RunConfig& config, const PhaseConfig&
   const Index hr = config.data.crop, lr = hr / config.model.scale, n = config.data.batch;
   lr_bytes_ = Tensor::empty(device, {n, lr, lr, 3}, DType::U8);
   hr_bytes_ = Tensor::empty(device, {n, hr, hr, 3}, DType::U8);
+  // Debugging aids look at results as they are made, which a graph does not.
+  const engine::Debug& debug = engine::debug();
+  const bool watched = debug.level > 0 || debug.nan_check || debug.poison;
+  if (config.cuda_graph && !watched && engine::Graph::supported(device)) graph_.emplace(device);
 }
 
 void TrainStep::run(const Batch& batch, Index phase_step, StepReport* report) {
+  Networks& n = networks_;
   lr_bytes_.upload_bytes(batch.lr);
   hr_bytes_.upload_bytes(batch.hr);
+  const double rate = generator_schedule_.at(phase_step);
+  n.generator_adam->set_rate(rate);
+  if (adversarial_) n.discriminator_adam->set_rate(discriminator_schedule_.at(phase_step));
+  if (graph_) {
+    bool computed = false;
+    graph_->run([&] {
+      compute(true);
+      computed = true;
+    });
+    if (!computed) {
+      n.generator_adam->note_update();
+      if (adversarial_) n.discriminator_adam->note_update();
+    }
+  } else {
+    compute(report != nullptr);
+  }
+  if (report) {
+    *report = {};
+    report->lr = rate;
+    report->terms = read(terms_);
+    if (adversarial_) report->adversary = read(adversary_);
+  }
+  if (n.average) update_average(batch.step);
+}
+
+/// From the uploaded bytes to the updated weights. Nothing here waits for the device or depends on
+/// the step but through device memory, so that it can be captured.
+void TrainStep::compute(bool measure) {
+  Networks& n = networks_;
+  terms_.clear();
+  adversary_ = {};
   const Tensor lr = ops::from_bytes(lr_bytes_, 1.0f / 255.0f, 0.0f);
   const Tensor hr = ops::from_bytes(hr_bytes_, 2.0f / 255.0f, -1.0f);
-  Networks& n = networks_;
-  if (report) *report = {};
-
   Tensor sr = (*n.generator)(lr);
   if (adversarial_) {
-    AdversaryReport* adversary = report ? &report->adversary.emplace() : nullptr;
-    discriminator_gradients(*n.discriminator, hr, sr.detach(), adversary);
-    n.discriminator_adam->step(discriminator_schedule_.at(phase_step));
+    discriminator_gradients(*n.discriminator, hr, sr.detach(), measure ? &adversary_ : nullptr);
+    n.discriminator_adam->update();
     // Freed before the generator's turn, which needs the memory.
     n.discriminator_adam->clear_grad();
   }
-  const Tensor gradient = objective_.gradient(sr, hr, report ? &report->terms : nullptr);
+  const Tensor gradient = objective_.gradient(sr, hr, measure ? &terms_ : nullptr);
   engine::backward(sr, gradient);
-  const double rate = generator_schedule_.at(phase_step);
-  n.generator_adam->step(rate);
+  n.generator_adam->update();
   n.generator_adam->clear_grad();
-  if (report) report->lr = rate;
-  if (n.average) update_average(batch.step);
 }
 
 /// average += (1 - d) * (generator - average) with d rising from 0.1 to the configured decay, so

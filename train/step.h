@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/core/graph.h"
 #include "engine/optim/adam.h"
 #include "models/srgan/discriminator.h"
 #include "models/srgan/generator.h"
@@ -48,6 +49,9 @@ struct StepReport {
 ///  3. the objective's gradient at the image, judged by the updated D, whose parameters are frozen;
 ///  4. that gradient through G, G's update, the average.
 ///
+/// On a backend with graphs (and `cuda_graph`) everything from the uploaded bytes to the optimisers
+/// is one graph, launched at once; uploads, the rates and the average stay outside.
+///
 /// Note [Discriminator statistics]: D is always in training mode, so each of its three forward
 /// passes of a step also moves its running statistics. Nothing in training reads them; they are
 /// saved for who wants to run D in inference mode.
@@ -63,6 +67,7 @@ class TrainStep {
   void run(const Batch& batch, Index phase_step, StepReport* report);
 
  private:
+  void compute(bool measure);
   void update_average(Index step) const;
 
   engine::Device& device_;
@@ -72,6 +77,9 @@ class TrainStep {
   bool adversarial_;
   double decay_;
   engine::Tensor lr_bytes_, hr_bytes_;
+  std::vector<TermValues> terms_;  // of the latest measured step
+  AdversaryValues adversary_;
+  std::optional<engine::Graph> graph_;
 };
 
 }  // namespace subpix::train

@@ -143,6 +143,9 @@ void Trainer::Impl::open_inputs() {
   const RunConfig& c = config();
   check_ready(c);
   device = Device::open(c.backend, static_cast<int>(c.threads));
+  if (c.precision == "tf32" && !device->allow_tf32())
+    throw InputError(concat("precision \"tf32\" needs a GPU (--backend cuda, or sim), not ",
+                            device->backend(), "; set precision to \"fp32\""));
   state.device = device->description();
   photos = std::make_unique<PhotoStore>(c.data.train, c.data, c.model.scale);
   state.data = photos->fingerprint();
@@ -156,6 +159,7 @@ void Trainer::Impl::open_inputs() {
     if (!deepest || layer.features_index() > deepest->features_index()) deepest = layer;
   }
   vgg = std::make_unique<models::Vgg19>(*device, c.vgg.weights, *deepest);
+  vgg->set_compute_type(c.compute_type());
   state.vgg = file_crc32(c.vgg.weights);
   for (const PhaseConfig& p : c.phases)
     if (p.loss.has_vgg() && vgg->input().range == 1.0f && p.loss.vgg->scale < 0.5)

@@ -66,6 +66,15 @@ void send(Queue& queue, const std::shared_ptr<Node>& to, Tensor gradient) {
   slot.gradient = accumulate(std::move(slot.gradient), gradient);
 }
 
+/// Hands what was sent to the node's argument i so far to the node, which adds its own part.
+void join(Queue& queue, Node& node, std::size_t i) {
+  if (!node.needs(i)) return;
+  const auto slot = queue.find(node.edges()[i]->sequence());
+  if (slot == queue.end() || node.edges()[i]->leaf().defined()) return;
+  node.set_joined(std::move(slot->second.gradient));
+  queue.erase(slot);
+}
+
 }  // namespace
 
 std::shared_ptr<Node> make_accumulator(const Tensor& leaf) {
@@ -97,6 +106,7 @@ void backward(const Tensor& root, const Tensor& seed, bool retain) {
     SUBPIX_REQUIRE(!node.freed(), "backward reached ", node.name(), " ", node.shape(),
                    ", whose graph an earlier backward() freed; give that one retain = true, or run "
                    "the forward pass again");
+    if (const int i = node.joins(); i >= 0) join(queue, node, static_cast<std::size_t>(i));
     std::vector<Tensor> gradients = node.backward(now.gradient);
     now.gradient = Tensor();
     SUBPIX_REQUIRE(gradients.size() == node.edges().size(), node.name(), " returned ",

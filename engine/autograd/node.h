@@ -5,6 +5,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "engine/core/tensor.h"
@@ -35,6 +36,10 @@ class Node {
 
   virtual const char* name() const = 0;
   virtual std::vector<Tensor> backward(const Tensor& dy) = 0;
+  /// The argument (-1: none) whose gradient this node adds to what others have sent there so far:
+  /// the walker hands that over as take_joined() and takes the sum as the node's result.
+  virtual int joins() const { return -1; }
+  void set_joined(Tensor gradient) { joined_ = std::move(gradient); }
   /// The tensor whose grad() this node fills; undefined for all but the accumulators of leaves.
   virtual Tensor leaf() const { return {}; }
 
@@ -52,9 +57,14 @@ class Node {
   bool freed() const { return freed_; }
   std::size_t saved_bytes() const;
 
+ protected:
+  /// What others sent to the argument of joins(), or undefined.
+  Tensor take_joined() { return std::exchange(joined_, Tensor()); }
+
  private:
   friend class Saved;
   void drop_edges();
+  Tensor joined_;
   std::vector<std::shared_ptr<Node>> edges_;
   std::vector<Saved*> saved_;  // members of the derived node
   Shape shape_;

@@ -12,6 +12,12 @@
 #ifdef SUBPIX_HAVE_CPU
 #include "kernels/cpu/table.h"
 #endif
+#ifdef SUBPIX_HAVE_CUDA
+#include "kernels/cuda/table.h"
+#endif
+#ifdef SUBPIX_HAVE_SIM
+#include "kernels/sim/table.h"
+#endif
 
 namespace subpix::engine {
 namespace {
@@ -19,17 +25,46 @@ namespace {
 struct Backend {
   const char* name;
   const kernels::KernelTable& (*table)();
-  int (*set_threads)(int);   ///< null: single-threaded
-  std::string (*library)();  ///< what computes, with its version
+  int (*set_threads)(int) = nullptr;                   ///< null: single-threaded
+  std::string (*library)(const kernels::DeviceInfo&);  ///< what computes
+  kernels::DeviceInfo (*device)() = nullptr;           ///< null: the host
+  bool automatic = true;                               ///< "auto" may choose it
+  /// Empty where the backend can run here, else why not; null: always.
+  std::string (*obstacle)() = nullptr;
 };
+
+#if defined(SUBPIX_HAVE_CUDA) || defined(SUBPIX_HAVE_SIM)
+std::string device_text(const kernels::DeviceInfo& d) {
+  return concat(d.name, ", compute capability ", d.compute_major, ".", d.compute_minor);
+}
+#endif
 
 /// Best first. The only place of the engine that names kernel tables.
 const std::vector<Backend>& backends() {
   static const std::vector<Backend> all = {
-#ifdef SUBPIX_HAVE_CPU
-      {"cpu", kernels::cpu::table, kernels::cpu::set_threads, [] { return std::string("oneDNN"); }},
+#ifdef SUBPIX_HAVE_CUDA
+      {.name = "cuda",
+       .table = kernels::cuda::table,
+       .library = device_text,
+       .device = kernels::cuda::device_info,
+       .obstacle = kernels::cuda::obstacle},
 #endif
-      {"reference", kernels::reference::table, nullptr, [] { return std::string("plain loops"); }},
+#ifdef SUBPIX_HAVE_CPU
+      {.name = "cpu",
+       .table = kernels::cpu::table,
+       .set_threads = kernels::cpu::set_threads,
+       .library = [](const kernels::DeviceInfo&) { return kernels::cpu::library(); }},
+#endif
+      {.name = "reference",
+       .table = kernels::reference::table,
+       .library = [](const kernels::DeviceInfo&) { return std::string("plain loops"); }},
+#ifdef SUBPIX_HAVE_SIM
+      {.name = "sim",
+       .table = kernels::sim::table,
+       .library = device_text,
+       .device = kernels::sim::device_info,
+       .automatic = false},
+#endif
   };
   return all;
 }
@@ -38,6 +73,15 @@ std::string backend_names() {
   std::string all;
   for (const Backend& b : backends()) all += (all.empty() ? "" : ", ") + std::string(b.name);
   return all;
+}
+
+std::string obstacle_of(const Backend& b) { return b.obstacle ? b.obstacle() : std::string(); }
+
+const Backend& find_backend(const std::string& name) {
+  for (const Backend& b : backends())
+    if (name == b.name || (name == "auto" && b.automatic && obstacle_of(b).empty())) return b;
+  throw InputError(
+      concat("backend '", name, "' is not part of this build; it has: auto, ", backend_names()));
 }
 
 std::size_t host_memory_bytes() {
@@ -71,25 +115,25 @@ std::size_t size_class(std::size_t bytes) {
 
 std::vector<std::string> available_backends() {
   std::vector<std::string> names;
-  for (const Backend& b : backends()) names.emplace_back(b.name);
+  for (const Backend& b : backends())
+    if (obstacle_of(b).empty()) names.emplace_back(b.name);
   return names;
 }
 
 std::shared_ptr<Device> Device::open(const std::string& backend, int threads) {
   if (threads < 0) throw InputError(concat("threads must be 0 (all) or more, not ", threads));
-  const auto& all = backends();
-  const auto found =
-      backend == "auto" ? all.begin() : std::find_if(all.begin(), all.end(), [&](const Backend& b) {
-        return backend == b.name;
-      });
-  if (found == all.end())
-    throw InputError(concat("backend '", backend, "' is not part of this build; it has: auto, ",
-                            backend_names()));
+  const Backend& found = find_backend(backend);
+  if (const std::string obstacle = obstacle_of(found); !obstacle.empty())
+    throw InputError(concat("backend '", found.name, "' cannot run here: ", obstacle));
   kernels::DeviceInfo info;
-  info.threads = found->set_threads ? found->set_threads(threads) : 1;
-  info.memory_bytes = host_memory_bytes();
-  return std::shared_ptr<Device>(
-      new Device(found->name, found->library(), found->table(), std::move(info)));
+  if (found.device) {
+    info = found.device();
+  } else {
+    info.threads = found.set_threads ? found.set_threads(threads) : 1;
+    info.memory_bytes = host_memory_bytes();
+  }
+  const std::string library = found.library(info);
+  return std::shared_ptr<Device>(new Device(found.name, library, found.table(), std::move(info)));
 }
 
 Device::Device(std::string backend, std::string library, const kernels::KernelTable& table,
@@ -99,17 +143,30 @@ Device::Device(std::string backend, std::string library, const kernels::KernelTa
       table_(&table),
       context_(std::make_unique<kernels::Context>(table, std::move(info))),
       cache_(std::make_unique<Cache>()) {
+  if (table.streams.create) context_->stream = table.streams.create(*context_);
   if (debug().level >= 2)
     context_->set_trace([](const char* op, const char* variant, const std::string& key) {
       debug_line(concat("  ", op, " ", key, " by ", variant));
     });
 }
 
-Device::~Device() { trim(); }
+Device::~Device() {
+  trim();
+  void* stream = context_->stream;
+  context_.reset();  // gives its memory back on the stream
+  if (stream) table_->streams.destroy(stream);
+}
 
 std::string Device::description() const {
   const int threads = context_->device().threads;
+  if (context_->device().compute_major > 0) return concat(backend_, " (", library_, ")");
   return concat(backend_, " (", library_, ", ", threads, threads == 1 ? " thread)" : " threads)");
+}
+
+bool Device::allow_tf32() {
+  if (context_->device().compute_major < 8) return false;
+  context_->allow_tf32(true);
+  return true;
 }
 
 void* Device::allocate(std::size_t bytes) {
@@ -121,7 +178,7 @@ void* Device::allocate(std::size_t bytes) {
                mib(stats_.in_use),
                " are in use; use smaller tiles, crops or batches, or raise the limit"));
   void* data = nullptr;
-  auto& blocks = cache_->free[size];
+  auto& blocks = pool_ ? pool_->free_[size] : cache_->free[size];
   if (!blocks.empty()) {
     data = blocks.back();
     blocks.pop_back();
@@ -159,10 +216,10 @@ void* Device::allocate_from_backend(std::size_t size) {
   return data;
 }
 
-void Device::release(void* data, std::size_t bytes) noexcept {
+void Device::release(void* data, std::size_t bytes, MemoryPool* pool) noexcept {
   const std::size_t size = size_class(bytes);
   stats_.in_use -= size;
-  cache_->free[size].push_back(data);
+  (pool ? pool->free_ : cache_->free)[size].push_back(data);
 }
 
 void Device::trim() noexcept {
@@ -173,6 +230,33 @@ void Device::trim() noexcept {
     }
     blocks.clear();
   }
+}
+
+MemoryPool::MemoryPool(std::shared_ptr<Device> device) : device_(std::move(device)) {}
+
+// Every tensor that used a block held this pool, so all blocks are free.
+MemoryPool::~MemoryPool() { trim(); }
+
+void MemoryPool::trim() noexcept {
+  for (auto& [size, blocks] : free_) {
+    for (void* data : blocks) {
+      device_->table_->memory.release(*device_->context_, data, size);
+      device_->stats_.reserved -= size;
+    }
+    blocks.clear();
+  }
+  device_->context_->release_arena(arena_);
+}
+
+PoolScope::PoolScope(const std::shared_ptr<MemoryPool>& pool) : device_(*pool->device_) {
+  SUBPIX_REQUIRE(!device_.pool_, "a memory pool is in use already");
+  device_.context_->swap_arena(pool->arena_);
+  device_.pool_ = pool;
+}
+
+PoolScope::~PoolScope() {
+  device_.context_->swap_arena(device_.pool_->arena_);
+  device_.pool_.reset();
 }
 
 void Device::synchronize() { table_->memory.synchronize(*context_); }

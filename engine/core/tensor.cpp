@@ -20,19 +20,23 @@ std::size_t bytes_of(const Shape& shape, DType dtype) {
 
 Storage::Storage(std::shared_ptr<Device> device, std::size_t bytes)
     : device_(std::move(device)),
+      pool_(device_->pool()),
       bytes_(bytes),
       data_(device_->allocate(bytes)),
       id_(next_storage_id()) {}
 
 Storage::~Storage() {
   device_->context().forget(id_);
-  device_->release(data_, bytes_);
+  device_->release(data_, bytes_, pool_.get());
 }
 
 struct Tensor::Impl {
   Shape shape;
   DType dtype = DType::F32;
   std::shared_ptr<Storage> storage;
+
+  Tensor bf16_copy;
+  std::uint64_t bf16_copy_version = 0;  // of the storage, when the copy was made
 
   bool requires_grad = false;
   Tensor grad;
@@ -93,6 +97,26 @@ bool Tensor::is_unique() const {
 void Tensor::check_dtype(DType wanted) const {
   SUBPIX_REQUIRE(dtype() == wanted, "a tensor ", shape(), " of type ", name(dtype()),
                  " was used as ", name(wanted));
+}
+
+Tensor Tensor::bf16_copy() const {
+  Impl& i = impl();
+  if (i.bf16_copy_version == version()) return i.bf16_copy;
+  Device& d = device();
+  const float* from = data<float>();
+  if (!i.bf16_copy.defined()) i.bf16_copy = empty(d, shape(), DType::BF16);
+  d.table().cast_to_bf16(d.context(), {count()}, from, i.bf16_copy.data<bf16>());
+  i.bf16_copy.bump_version();
+  i.bf16_copy_version = version();
+  return i.bf16_copy;
+}
+
+Tensor Tensor::existing_bf16_copy() const { return impl().bf16_copy; }
+
+void Tensor::bf16_copy_written() const {
+  Impl& i = impl();
+  i.bf16_copy.bump_version();
+  i.bf16_copy_version = version();
 }
 
 std::vector<float> Tensor::to_host() const {

@@ -33,6 +33,7 @@ class Storage {
 
  private:
   std::shared_ptr<Device> device_;
+  std::shared_ptr<MemoryPool> pool_;
   std::size_t bytes_;
   void* data_;
   std::uint64_t id_;
@@ -81,6 +82,14 @@ class Tensor {
   kernels::Filter<T> filter() const {
     return {data<T>(), storage_id(), version()};
   }
+  /// Of an F32 tensor: its copy rounded to BF16, made at the first call and again after the tensor
+  /// was written. Weights are kept in F32 (the master that the optimiser updates) and read through
+  /// this copy by layers that compute in BF16.
+  Tensor bf16_copy() const;
+  /// The copy if there is one, whatever its age: for whoever writes both (Adam) and says so with
+  /// bf16_copy_written() after bump_version().
+  Tensor existing_bf16_copy() const;
+  void bf16_copy_written() const;
   std::uint64_t storage_id() const;
   std::uint64_t version() const;
   void bump_version() const;

@@ -28,6 +28,10 @@ Tensor Conv2d::forward_activation(const Tensor& x, ops::Activation activation, f
                                 activation, slope);
 }
 
+Tensor Conv2d::forward_wide(const Tensor& x) const {
+  return ops::conv2d_wide(x, weight, bias, options_.stride, (options_.kernel - 1) / 2);
+}
+
 BatchNorm2d::BatchNorm2d(Device& device, Index channels, float eps, float momentum)
     : eps_(eps), momentum_(momentum) {
   weight = add_parameter("weight", Tensor::full(device, {channels}, 1.0f));
@@ -40,6 +44,10 @@ Tensor BatchNorm2d::operator()(const Tensor& x) const {
   if (training())
     return ops::batch_norm(x, weight, bias, running_mean, running_var, momentum_, eps_);
   return ops::batch_norm_inference(x, weight, bias, running_mean, running_var, eps_);
+}
+
+ops::BatchNormParameters BatchNorm2d::parts() const {
+  return {weight, bias, running_mean, running_var, momentum_, eps_};
 }
 
 PRelu::PRelu(Device& device, Index channels, bool shared, float start) {

@@ -3,6 +3,7 @@
 #include "engine/core/random.h"
 #include "engine/nn/init.h"
 #include "engine/nn/module.h"
+#include "engine/ops/fused.h"
 #include "engine/ops/ops.h"
 
 namespace subpix::engine::nn {
@@ -21,6 +22,8 @@ class Conv2d : public Module {
   Conv2d(Device& device, const Options& options, Philox& random);
   Tensor operator()(const Tensor& x) const;
   Tensor forward_activation(const Tensor& x, ops::Activation activation, float slope) const;
+  Tensor forward_wide(const Tensor& x) const;  ///< F32 from a BF16 map
+  Index stride() const { return options_.stride; }
 
   Tensor weight, bias;  ///< bias undefined without
  private:
@@ -33,6 +36,8 @@ class BatchNorm2d : public Module {
  public:
   explicit BatchNorm2d(Device& device, Index channels, float eps = 1e-5f, float momentum = 0.1f);
   Tensor operator()(const Tensor& x) const;
+  /// For ops that take the norm apart (engine/ops/fused.h); training only.
+  ops::BatchNormParameters parts() const;
 
   Tensor weight, bias, running_mean, running_var;
 

@@ -11,7 +11,7 @@ using kernels::Conv2dProblem;
 Conv2dProblem make_problem(const char* op, const Tensor& x, const Tensor& w, const Tensor& bias,
                            Index stride, Index pad) {
   check_activation(op, x, 4);
-  check_operand(op, x, "w", w, x.dtype());
+  check_weight(op, x, w);
   SUBPIX_REQUIRE(w.shape().rank() == 4, op, ": w must be [K,R,S,C], not ", w.shape());
   SUBPIX_REQUIRE(w.dim(3) == x.dim(3), op, ": x ", x.shape(), " has ", x.dim(3), " channels, w ",
                  w.shape(), " takes ", w.dim(3));
@@ -29,7 +29,7 @@ struct ConvNode : Node {
       : Node({x_, w_, bias_}),
         p(problem),
         x(*this, "x", needs(1) || needs(2) ? x_ : Tensor()),
-        w(*this, "w", needs(0) ? w_ : Tensor()) {}
+        w(*this, "w", needs(0) ? weight_for(w_, x_.dtype()) : Tensor()) {}
 
   std::vector<Tensor> conv_backward(const Tensor& dy) const {
     Tensor dx, dw, db;
@@ -88,7 +88,8 @@ Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& bias, Index stride
   const Conv2dProblem p = make_problem("conv2d", x, w, bias, stride, pad);
   const Tensor y = output_of(p, x);
   dispatch(x, [&]<class T>(Context& ctx, const TypedOps<T>& k) {
-    k.conv2d_forward(ctx, p, x.data<T>(), w.filter<T>(), data_or_null<float>(bias), y.data<T>());
+    k.conv2d_forward(ctx, p, x.data<T>(), weight_for(w, x.dtype()).filter<T>(),
+                     data_or_null<float>(bias), y.data<T>());
   });
   if (recording({x, w, bias})) y.set_node(std::make_shared<Conv2dNode>(p, x, w, bias));
   return observe("conv2d", y);
@@ -104,8 +105,8 @@ Tensor conv2d_activation(const Tensor& x, const Tensor& w, const Tensor& bias, I
                                   activation, slope};
   const Tensor y = output_of(p.conv, x);
   dispatch(x, [&]<class T>(Context& ctx, const TypedOps<T>& k) {
-    k.conv2d_activation_forward(ctx, p, x.data<T>(), w.filter<T>(), data_or_null<float>(bias),
-                                y.data<T>());
+    k.conv2d_activation_forward(ctx, p, x.data<T>(), weight_for(w, x.dtype()).filter<T>(),
+                                data_or_null<float>(bias), y.data<T>());
   });
   if (recording({x, w, bias})) y.set_node(std::make_shared<Conv2dActivationNode>(p, x, w, bias, y));
   return observe("conv2d_activation", y);

@@ -12,7 +12,7 @@ struct DenseNode final : Node {
       : Node({x_, w_, bias_}),
         p(problem),
         x(*this, "x", needs(1) || needs(2) ? x_ : Tensor()),
-        w(*this, "w", needs(0) ? w_ : Tensor()) {}
+        w(*this, "w", needs(0) ? weight_for(w_, x_.dtype()) : Tensor()) {}
   const char* name() const override { return "dense"; }
 
   std::vector<Tensor> backward(const Tensor& dy) override {
@@ -40,7 +40,7 @@ struct DenseNode final : Node {
 
 Tensor dense(const Tensor& x, const Tensor& w, const Tensor& bias) {
   check_activation("dense", x, 2);
-  check_operand("dense", x, "w", w, x.dtype());
+  check_weight("dense", x, w);
   SUBPIX_REQUIRE(w.shape().rank() == 2 && w.dim(1) == x.dim(1), "dense: w must be [out,", x.dim(1),
                  "] for x ", x.shape(), ", not ", w.shape());
   if (bias.defined()) check_vector("dense", x, "bias", bias, w.dim(0));
@@ -48,7 +48,8 @@ Tensor dense(const Tensor& x, const Tensor& w, const Tensor& bias) {
   p.validate();
   const Tensor y = Tensor::empty(x.device(), {p.n, p.out}, x.dtype());
   dispatch(x, [&]<class T>(Context& ctx, const TypedOps<T>& k) {
-    k.dense_forward(ctx, p, x.data<T>(), w.filter<T>(), data_or_null<float>(bias), y.data<T>());
+    k.dense_forward(ctx, p, x.data<T>(), weight_for(w, x.dtype()).filter<T>(),
+                    data_or_null<float>(bias), y.data<T>());
   });
   if (recording({x, w, bias})) y.set_node(std::make_shared<DenseNode>(p, x, w, bias));
   return observe("dense", y);

@@ -11,6 +11,11 @@ void check_operand(const char* op, const Tensor& x, const char* label, const Ten
                  name(other.dtype()));
 }
 
+void check_weight(const char* op, const Tensor& x, const Tensor& w) {
+  const bool master = w.defined() && w.dtype() == DType::F32;
+  check_operand(op, x, "w", w, master ? DType::F32 : x.dtype());
+}
+
 void check_vector(const char* op, const Tensor& x, const char* label, const Tensor& vector,
                   Index count) {
   check_operand(op, x, label, vector, DType::F32);

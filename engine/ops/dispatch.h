@@ -41,6 +41,11 @@ inline Tensor empty_like(const Tensor& t) {
   return Tensor::empty(t.device(), t.shape(), t.dtype());
 }
 
+/// A weight as kernels of `type` read it: itself, or the BF16 copy of an F32 master.
+inline Tensor weight_for(const Tensor& w, DType type) {
+  return type == DType::BF16 && w.dtype() == DType::F32 ? w.bf16_copy() : w;
+}
+
 /// x [..., c] seen as a matrix [rows, c].
 inline Index channels_of(const Tensor& x) { return x.shape().back(); }
 inline Index rows_of(const Tensor& x) { return x.count() / channels_of(x); }
@@ -48,6 +53,8 @@ inline Index rows_of(const Tensor& x) { return x.count() / channels_of(x); }
 /// Throws unless `other` lies on x's device and has the type.
 void check_operand(const char* op, const Tensor& x, const char* label, const Tensor& other,
                    DType dtype);
+/// The same for a weight, which may be an F32 master whatever x's type.
+void check_weight(const char* op, const Tensor& x, const Tensor& w);
 /// The same for an F32 vector [count].
 void check_vector(const char* op, const Tensor& x, const char* label, const Tensor& vector,
                   Index count);

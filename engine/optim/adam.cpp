@@ -27,16 +27,8 @@ Adam::Adam(std::vector<nn::NamedTensor> parameters, Options options) {
   list_.resize(parameters_.size());
 }
 
-void Adam::step(double lr) {
+void Adam::set_rate(double lr) {
   SUBPIX_REQUIRE(std::isfinite(lr) && lr >= 0.0, "Adam: the learning rate is ", lr);
-  for (std::size_t i = 0; i < parameters_.size(); ++i) {
-    const Tensor& w = parameters_[i].tensor;
-    const Tensor grad = w.grad();
-    SUBPIX_REQUIRE(grad.defined(), "Adam: parameter '", parameters_[i].name,
-                   "' has no gradient; it took no part in the loss, or backward was not called");
-    list_[i] = {w.data<float>(), grad.data<float>(), m_[i].data<float>(), v_[i].data<float>(),
-                nullptr,         w.count()};
-  }
   ++steps_;
   // In double: 1 - beta^t loses its digits in float at the first steps.
   const double t = static_cast<double>(steps_);
@@ -45,12 +37,34 @@ void Adam::step(double lr) {
   const std::array<float, 2> scalars{static_cast<float>(step_size),
                                      static_cast<float>(1.0 / std::sqrt(bias2))};
   scalars_.upload(scalars);
+}
 
+void Adam::update() {
+  for (std::size_t i = 0; i < parameters_.size(); ++i) {
+    const Tensor& w = parameters_[i].tensor;
+    const Tensor grad = w.grad();
+    if (!grad.defined()) --steps_;
+    SUBPIX_REQUIRE(grad.defined(), "Adam: parameter '", parameters_[i].name,
+                   "' has no gradient; it took no part in the loss, or backward was not called");
+    const Tensor copy = w.existing_bf16_copy();
+    list_[i] = {w.data<float>(),
+                grad.data<float>(),
+                m_[i].data<float>(),
+                v_[i].data<float>(),
+                copy.defined() ? copy.data<bf16>() : nullptr,
+                w.count()};
+  }
   Device& device = scalars_.device();
   device.table().adam(device.context(), problem_, list_.data(), static_cast<int>(list_.size()),
                       scalars_.data<float>());
+  note_update();
+}
+
+void Adam::note_update() {
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
-    parameters_[i].tensor.bump_version();
+    const Tensor& w = parameters_[i].tensor;
+    w.bump_version();
+    if (list_[i].w_bf16) w.bf16_copy_written();
     m_[i].bump_version();
     v_[i].bump_version();
   }

@@ -20,7 +20,15 @@ class Adam {
 
   /// One update with learning rate lr. Every parameter must have an F32 gradient, else Error naming
   /// the parameter, before anything is changed. Counts the step.
-  void step(double lr);
+  void step(double lr) {
+    set_rate(lr);
+    update();
+  }
+  /// The two halves of step(), and what a replayed graph that holds the second one leaves to do:
+  /// the rate and the step's number go to device memory, then the kernel reads them there.
+  void set_rate(double lr);
+  void update();
+  void note_update();  ///< the weights were written
   /// Forgets the gradients: call it before each backward pass that shall not add to the last one.
   void clear_grad();
   std::int64_t steps() const { return steps_; }

@@ -3,6 +3,7 @@
 #include <omp.h>
 
 #include "kernels/api/error.h"
+#include "kernels/cpu/onednn.h"
 #include "kernels/cpu/variants.h"
 #include "kernels/reference/table.h"
 
@@ -41,6 +42,11 @@ int set_threads(int threads) {
   const int count = threads > 0 ? threads : omp_get_num_procs();
   omp_set_num_threads(count);
   return count;
+}
+
+std::string library() {
+  const dnnl_version_t* v = dnnl_version();
+  return concat("oneDNN ", v->major, ".", v->minor, ".", v->patch);
 }
 
 }  // namespace subpix::kernels::cpu

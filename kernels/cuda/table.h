@@ -7,8 +7,10 @@ namespace subpix::kernels::cuda {
 /// The hand-written kernels on device memory.
 const KernelTable& table();
 
-/// What device_info() describes is usable: a driver and a device answer.
-bool available();
+/// Why the backend cannot run on this machine, with the remedy: no driver, one that is too old, no
+/// device, one of too low a compute capability. Empty where it can.
+std::string obstacle();
+/// Of the device the backend runs on (CUDA_VISIBLE_DEVICES chooses).
 DeviceInfo device_info();
 
 }  // namespace subpix::kernels::cuda

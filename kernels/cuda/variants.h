@@ -16,5 +16,6 @@ SUBPIX_UNTYPED_OPS(SUBPIX_DECLARE)
 #undef SUBPIX_DECLARE
 
 MemoryOps memory_ops();
+StreamOps stream_ops();
 
 }  // namespace subpix::kernels::KERNEL_TARGET

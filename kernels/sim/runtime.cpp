@@ -258,6 +258,16 @@ void copy_to_device(void* device, const void* host, std::size_t bytes, void* str
   });
 }
 
+void copy_to_device_async(void* device, const void* host, std::size_t bytes, void* stream) {
+  // Read when the copy runs: a buffer that the caller changed before is copied changed.
+  add(stream, [device, host, bytes](Work& w) {
+    begin_copy(w, bytes);
+    check_device_range(device, bytes, "copy to the device: a write");
+    copy_access(device, bytes, true);
+    if (bytes > 0) std::memcpy(device, host, bytes);
+  });
+}
+
 void copy_to_host_async(void* host, const void* device, std::size_t bytes, void* stream) {
   if (bytes > 0) std::memset(host, kPoison, bytes);
   add(stream, [host, device, bytes](Work& w) {

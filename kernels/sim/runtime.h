@@ -27,6 +27,7 @@ void launch(LaunchRequest request, void* stream);
 void* allocate(std::size_t bytes, void* stream);
 void release(void* data, void* stream);
 void copy_to_device(void* device, const void* host, std::size_t bytes, void* stream);
+void copy_to_device_async(void* device, const void* host, std::size_t bytes, void* stream);
 void copy_to_host_async(void* host, const void* device, std::size_t bytes, void* stream);
 void copy(void* to, const void* from, std::size_t bytes, void* stream);
 void fill_bytes(void* device, int value, std::size_t bytes, void* stream);

@@ -7,7 +7,6 @@ namespace subpix::kernels::sim {
 /// The same kernels, run on the CPU by the simulator (docs/simulator.md).
 const KernelTable& table();
 
-bool available();  ///< always
 /// The GPU that the simulator plays: its compute capability decides which variants are supported.
 DeviceInfo device_info();
 

@@ -90,10 +90,28 @@ Tensor Discriminator::operator()(const Tensor& image) const {
                      image.dim(2) == config_.crop && image.dim(3) == kImageChannels,
                  "the discriminator takes [N,", config_.crop, ",", config_.crop, ",3], not ",
                  image.shape());
-  Tensor x = image;
-  for (const auto& block : blocks_) x = (*block)(x);
+  Tensor x = convolve(ops::cast(image, compute_type_));
   x = ops::reshape(x, {x.dim(0), x.dim(1) * x.dim(2) * x.dim(3)});
-  return (*fc2_)(ops::leaky_relu((*fc1_)(x), config_.slope));
+  x = ops::leaky_relu((*fc1_)(x), config_.slope);
+  return (*fc2_)(ops::cast(x, engine::DType::F32));
+}
+
+/// Where the backend fuses, no map is written after its batch norm but the last: each convolution
+/// normalises what the one before has left.
+Tensor Discriminator::convolve(const Tensor& image) const {
+  Tensor x = (*blocks_[0])(image);
+  if (!training() ||
+      !ops::prefers_fused_norm(ops::plain(x), blocks_[1]->conv.weight, blocks_[1]->conv.stride())) {
+    for (std::size_t i = 1; i < blocks_.size(); ++i) x = (*blocks_[i])(x);
+    return x;
+  }
+  ops::Formed map = ops::plain(x);
+  for (std::size_t i = 1; i < blocks_.size(); ++i) {
+    const Block& b = *blocks_[i];
+    map = ops::with_leaky_relu(ops::conv2d_norm(map, b.conv.weight, b.bn->parts(), b.conv.stride()),
+                               b.slope);
+  }
+  return ops::norm_activation(map);
 }
 
 }  // namespace subpix::models

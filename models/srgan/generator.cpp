@@ -79,7 +79,13 @@ struct Generator::Block final : nn::Module {
     add_child("bn2", bn2);
   }
 
-  Tensor operator()(const Tensor& x) const { return ops::add(x, bn2(conv2(prelu(bn1(conv1(x)))))); }
+  Tensor operator()(const Tensor& x) const {
+    if (!training() || !ops::prefers_fused_norm(ops::plain(x), conv1.weight, 1))
+      return ops::add(x, bn2(conv2(prelu(bn1(conv1(x))))));
+    const ops::Normed first = ops::conv2d_norm(ops::plain(x), conv1.weight, bn1.parts(), 1);
+    const ops::Formed between = ops::with_prelu(first, prelu.weight);
+    return ops::norm_add(ops::conv2d_norm(between, conv2.weight, bn2.parts(), 1), x);
+  }
 
   nn::Conv2d conv1;
   nn::BatchNorm2d bn1;
@@ -95,7 +101,11 @@ struct Generator::Up final : nn::Module {
     add_child("prelu", prelu);
   }
 
-  Tensor operator()(const Tensor& x) const { return prelu(ops::pixel_shuffle(conv(x), 2)); }
+  Tensor operator()(const Tensor& x) const {
+    if (training() && ops::prefers_fused_shuffle(x, conv.weight, prelu.weight))
+      return ops::conv2d_shuffle_prelu(x, conv.weight, conv.bias, prelu.weight);
+    return prelu(ops::pixel_shuffle(conv(x), 2));
+  }
 
   nn::Conv2d conv;
   nn::PRelu prelu;
@@ -133,12 +143,17 @@ Generator::~Generator() = default;
 Tensor Generator::operator()(const Tensor& lr) const {
   SUBPIX_REQUIRE(lr.shape().rank() == 4 && lr.dim(3) == kImageChannels,
                  "the generator takes [N,H,W,3], not ", lr.shape());
-  const Tensor head = (*head_prelu_)((*head_)(lr));
+  const Tensor head = (*head_prelu_)((*head_)(ops::cast(lr, compute_type_)));
   Tensor x = head;
   for (const auto& block : blocks_) x = (*block)(x);
-  x = ops::add(head, (*trunk_bn_)((*trunk_conv_)(x)));
+  if (training() && ops::prefers_fused_norm(ops::plain(x), trunk_conv_->weight, 1))
+    x = ops::norm_add(ops::conv2d_norm(ops::plain(x), trunk_conv_->weight, trunk_bn_->parts(), 1),
+                      head);
+  else
+    x = ops::add(head, (*trunk_bn_)((*trunk_conv_)(x)));
   for (const auto& up : up_) x = (*up)(x);
-  return (*tail_)(x);
+  // 8 bits of a bf16 are too few for a picture.
+  return compute_type_ == engine::DType::BF16 ? tail_->forward_wide(x) : (*tail_)(x);
 }
 
 double Generator::receptive_radius() const { return config_.trunk_radius() + config_.up_radius(); }

@@ -6,6 +6,7 @@
 #include <sstream>
 
 #include "engine/core/safetensors.h"
+#include "engine/ops/fused.h"
 
 namespace subpix::models {
 
@@ -225,11 +226,18 @@ Tensor Vgg19::features(const Tensor& image, const VggLayer& layer) const {
   SUBPIX_REQUIRE(!comes_after(layer, last_), "VGG19 was loaded up to ", last_.str(), ", not ",
                  layer.str());
   // Normalised before the first convolution pads: its border is the mean colour, as in training.
-  Tensor x = ops::channel_affine(image, scale_, shift_);
+  Tensor x = ops::cast(ops::channel_affine(image, scale_, shift_), compute_type_);
   for (const Conv& c : convs_) {
-    if (c.conv == 1 && c.block > 1) x = ops::max_pool2(x);
     const bool wanted = c.block == layer.block && c.conv == layer.conv;
     if (wanted && !layer.after_relu) return ops::conv2d(x, c.weight, c.bias, 1, kKernel / 2);
+    const bool pool_follows = c.conv == kConvsOfBlock[static_cast<std::size_t>(c.block - 1)];
+    if (!wanted && pool_follows) {
+      x = ops::prefers_fused_pool(x, c.weight)
+              ? ops::conv2d_relu_pool(x, c.weight, c.bias)
+              : ops::max_pool2(ops::conv2d_activation(x, c.weight, c.bias, 1, kKernel / 2,
+                                                      ops::Activation::Relu));
+      continue;
+    }
     x = ops::conv2d_activation(x, c.weight, c.bias, 1, kKernel / 2, ops::Activation::Relu);
     if (wanted) return x;
   }

@@ -174,7 +174,7 @@ TEST_CASE("config errors name file, key and remedy", "[config]") {
       {R"({"data": {"shrink": 0.5}})", {"data.shrink", "0.5", "at least 1"}},
       {R"({"model": {"scale": 3}})", {"model.scale is 3", "2 or 4"}},
       {R"({"model": {"prelu": "both"}})", {"model.prelu", "\"channel\" or \"shared\""}},
-      {R"({"precision": "bf16"})", {"precision", "bf16", "fp32"}},
+      {R"({"precision": "fp16"})", {"precision", "fp16", "fp32", "bf16"}},
       {R"({"precision": "int8"})", {"precision", "int8", "fp32"}},
       {R"({"ema": 1})", {"ema is 1", "less than 1"}},
       {R"({"adam": {"eps": 0}})", {"adam.eps", "greater than 0"}},

@@ -15,6 +15,8 @@ void* allocate(std::size_t bytes, void* stream);
 void release(void* data, void* stream);
 /// The host buffer may be reused when the call returns.
 void copy_to_device(void* device, const void* host, std::size_t bytes, void* stream);
+/// Queued; `host` is pinned memory and must stay as it is until the stream was waited for.
+void copy_to_device_async(void* device, const void* host, std::size_t bytes, void* stream);
 /// Returns when the bytes have arrived.
 void copy_to_host(void* host, const void* device, std::size_t bytes, void* stream);
 /// Queued; `host` is pinned memory and holds nothing useful before the stream was waited for.
@@ -48,8 +50,8 @@ struct DeviceProperties {
   int multiprocessors = 0;
   std::size_t memory_bytes = 0;
 };
-/// 0 where no driver or no device answers.
-int device_count();
+/// Why no device can be used, with the remedy; empty where one can.
+std::string device_obstacle();
 /// Of the current device.
 DeviceProperties device_properties();
 
@@ -105,6 +107,9 @@ inline void release(void* data, void* stream) {
   SUBPIX_CUDA_CHECK(cudaFreeAsync(data, detail::native(stream)));
 }
 inline void copy_to_device(void* device, const void* host, std::size_t bytes, void* stream) {
+  copy_to_device_async(device, host, bytes, stream);  // pageable memory is staged by the driver
+}
+inline void copy_to_device_async(void* device, const void* host, std::size_t bytes, void* stream) {
   SUBPIX_CUDA_CHECK(
       cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, detail::native(stream)));
 }
@@ -182,9 +187,25 @@ inline void destroy_graph(void* graph) {
   SUBPIX_CUDA_CHECK(cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(graph)));
 }
 
-inline int device_count() {
+inline std::string device_obstacle() {
   int count = 0;
-  return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
+  const cudaError_t status = cudaGetDeviceCount(&count);
+  if (status == cudaSuccess && count > 0) return {};
+  static_cast<void>(cudaGetLastError());  // reported here; later calls start clean
+  if (status == cudaSuccess || status == cudaErrorNoDevice)
+    return "the CUDA driver sees no GPU; check nvidia-smi and CUDA_VISIBLE_DEVICES, or use "
+           "--backend cpu";
+  int driver = 0, runtime = 0;
+  static_cast<void>(cudaDriverGetVersion(&driver));
+  static_cast<void>(cudaRuntimeGetVersion(&runtime));
+  if (driver == 0)
+    return "no NVIDIA driver is installed; install one (Debian: nvidia-driver), or use --backend "
+           "cpu";
+  const auto version = [](int v) { return concat(v / 1000, ".", v % 1000 / 10); };
+  if (status == cudaErrorInsufficientDriver)
+    return concat("the NVIDIA driver is for CUDA ", version(driver), ", this program needs ",
+                  version(runtime), "; update the driver, or use --backend cpu");
+  return concat("CUDA: ", cudaGetErrorString(status), "; use --backend cpu");
 }
 inline DeviceProperties device_properties() {
   int device = 0;
@@ -238,6 +259,9 @@ inline void release(void* data, void* stream) { ::subpix::sim::release(data, str
 inline void copy_to_device(void* device, const void* host, std::size_t bytes, void* stream) {
   ::subpix::sim::copy_to_device(device, host, bytes, stream);
 }
+inline void copy_to_device_async(void* device, const void* host, std::size_t bytes, void* stream) {
+  ::subpix::sim::copy_to_device_async(device, host, bytes, stream);
+}
 inline void copy_to_host(void* host, const void* device, std::size_t bytes, void* stream) {
   ::subpix::sim::copy_to_host_async(host, device, bytes, stream);
   ::subpix::sim::synchronize(stream);
@@ -266,7 +290,7 @@ inline void begin_capture(void* stream) { ::subpix::sim::begin_capture(stream); 
 inline void* end_capture(void* stream) { return ::subpix::sim::end_capture(stream); }
 inline void launch_graph(void* graph, void* stream) { ::subpix::sim::launch_graph(graph, stream); }
 inline void destroy_graph(void* graph) { ::subpix::sim::destroy_graph(graph); }
-inline int device_count() { return 1; }
+inline std::string device_obstacle() { return {}; }
 inline DeviceProperties device_properties() {
   return {"simulated GPU of compute capability 9.0", 9, 0, 132, 0};
 }

@@ -1,0 +1,231 @@
+// Whole training on the CUDA kernels under the simulator: two phases of a tiny SRGAN against the
+// reference backend, the same bits under every schedule, with and without a graph.
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+#include "engine/autograd/node.h"
+#include "engine/ops/ops.h"
+#include "kernels/sim/sim.h"
+#include "tests/models/fixture.h"
+#include "tests/support/catch.h"
+#include "train/step.h"
+
+namespace subpix::train {
+namespace {
+
+using engine::Device;
+using engine::Tensor;
+using subpix::tests::fixture_path;
+
+constexpr Index kSteps = 3;
+constexpr double kRate = 1e-3;
+
+/// Two blocks, 16x16 crops; a pixel phase, then content, adversarial and VGG terms.
+RunConfig tiny(Index channels, const std::string& precision) {
+  RunConfig c;
+  c.precision = precision;
+  c.data.crop = 16;
+  c.data.batch = 2;
+  c.model.blocks = 2;
+  c.model.channels = channels;
+  c.discriminator = {channels, 32, 0.2};
+  c.phases.resize(2);
+  for (PhaseConfig& p : c.phases) {
+    p.steps = kSteps;
+    p.lr = kRate;
+  }
+  c.phases[1].name = "adversarial";
+  c.phases[1].loss.vgg = VggLoss{"conv2_2", Distance::Squared, 0.1, 1.0, Reduction::Mean};
+  c.phases[1].loss.adversarial = AdversarialLoss{0.01};
+  return c;
+}
+
+Batch batch_of(Index step, const RunConfig& config) {
+  Batch b;
+  b.step = step;
+  b.count = config.data.batch;
+  b.hr_size = config.data.crop;
+  b.lr_size = config.data.crop / 4;
+  engine::Philox random(static_cast<std::uint64_t>(step) + 100);
+  b.lr.resize(static_cast<std::size_t>(b.count * b.lr_size * b.lr_size * 3));
+  b.hr.resize(static_cast<std::size_t>(b.count * b.hr_size * b.hr_size * 3));
+  for (auto& v : b.lr) v = static_cast<std::uint8_t>(random.next());
+  for (auto& v : b.hr) v = static_cast<std::uint8_t>(random.next());
+  return b;
+}
+
+/// A run through both phases: reports of every step, weights and moments at the end.
+struct Outcome {
+  std::vector<StepReport> reports;
+  std::map<std::string, std::vector<float>> state;
+  std::uint64_t launches = 0;  ///< of the last step
+};
+
+void add_state(Outcome& o, const std::string& prefix,
+               const std::vector<engine::nn::NamedTensor>& state) {
+  for (const auto& entry : state) o.state[prefix + entry.name] = entry.tensor.to_host();
+}
+
+Outcome train(const std::string& backend, const RunConfig& config) {
+  const auto device = Device::open(backend, 1);
+  models::Vgg19 vgg(*device, fixture_path("vgg_rgb"), models::VggLayer::parse("conv2_2"));
+  vgg.set_compute_type(config.compute_type());
+  Networks networks = make_networks(*device, config);
+  Outcome o;
+  Index step = 0;
+  for (const PhaseConfig& phase : config.phases) {
+    if (phase.loss.has_adversarial()) add_discriminator(*device, config, networks);
+    reset_optimisers(config, phase, networks);
+    TrainStep one(*device, config, phase, networks, &vgg);
+    for (Index i = 0; i < phase.steps; ++i, ++step) {
+      device->synchronize();
+      sim::reset_stats();
+      one.run(batch_of(step, config), i, &o.reports.emplace_back());
+      o.launches = sim::stats().launches;
+    }
+  }
+  add_state(o, "g.", networks.generator->state());
+  add_state(o, "g.adam.", networks.generator_adam->state());
+  add_state(o, "d.", networks.discriminator->state());
+  add_state(o, "d.adam.", networks.discriminator_adam->state());
+  return o;
+}
+
+double relative(double got, double want) {
+  return std::fabs(got - want) / (std::fabs(want) + 1e-9);
+}
+
+/// ||got - want|| / ||want||.
+double distance(const std::vector<float>& got, const std::vector<float>& want) {
+  REQUIRE(got.size() == want.size());
+  double difference = 0.0, size = 0.0;
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    difference += (double{got[i]} - want[i]) * (double{got[i]} - want[i]);
+    size += double{want[i]} * want[i];
+  }
+  return std::sqrt(difference) / (std::sqrt(size) + 1e-12);
+}
+
+/// Gradients of all parameters of both networks at the same weights, on one backend.
+std::map<std::string, std::vector<float>> gradients(const std::string& backend,
+                                                    const RunConfig& config) {
+  const auto device = Device::open(backend, 1);
+  models::Vgg19 vgg(*device, fixture_path("vgg_rgb"), models::VggLayer::parse("conv2_2"));
+  vgg.set_compute_type(config.compute_type());
+  Networks n = make_networks(*device, config);
+  add_discriminator(*device, config, n);
+  const Batch batch = batch_of(7, config);
+  const Index hr_size = config.data.crop, lr_size = hr_size / 4, count = config.data.batch;
+  const auto lr = engine::ops::from_bytes(
+      Tensor::from_bytes(*device, {count, lr_size, lr_size, 3}, batch.lr), 1.0f / 255.0f, 0.0f);
+  const auto hr = engine::ops::from_bytes(
+      Tensor::from_bytes(*device, {count, hr_size, hr_size, 3}, batch.hr), 2.0f / 255.0f, -1.0f);
+  const Tensor sr = (*n.generator)(lr);
+  std::map<std::string, std::vector<float>> all;
+  discriminator_gradients(*n.discriminator, hr, sr.detach(), nullptr);
+  for (const auto& p : n.discriminator->state())
+    if (p.trainable) all["d." + p.name] = p.tensor.grad().to_host();
+  n.discriminator->clear_grad();
+  const Objective objective(*device, config.phases[1].loss, &vgg, n.discriminator.get());
+  engine::backward(sr, objective.gradient(sr, hr, nullptr));
+  for (const auto& p : n.generator->state())
+    if (p.trainable) all["g." + p.name] = p.tensor.grad().to_host();
+  return all;
+}
+
+/// Note [Bounds of a step]: each of the about 40 ops on a path rounds its result by at most u and
+/// sums K <= 5184 products with at most (4 + 4 sqrt K) 2^-24 of their magnitude. Errors of
+/// different ops are independent and add like the root of their number; batch norm over few pixels
+/// and activations whose sign flips amplify them. fp32: sqrt(40) * 292 * 2^-24 = 1.1e-4. bf16: u is
+/// 2^-9 on average, sqrt(40) * 2^-9 = 1.2e-2. Both get a factor of 8 for the amplification.
+double step_bound(const std::string& precision) { return precision == "bf16" ? 0.1 : 1e-3; }
+
+}  // namespace
+
+TEST_CASE("every gradient under the simulator is the reference's", "[sim]") {
+  const std::string precision = GENERATE("fp32", "bf16");
+  const Index channels = GENERATE(8, 64);
+  CAPTURE(precision, channels);
+  const RunConfig config = tiny(channels, precision);
+  const auto want = gradients("reference", config), got = gradients("sim", config);
+  REQUIRE(want.size() == got.size());
+  for (const auto& [name, values] : want) {
+    INFO(name);
+    CHECK(distance(got.at(name), values) <= step_bound(precision));
+  }
+}
+
+TEST_CASE("training under the simulator follows the reference", "[sim]") {
+  const std::string precision = GENERATE("fp32", "bf16");
+  const Index channels = GENERATE(8, 64);
+  CAPTURE(precision, channels);
+  const RunConfig config = tiny(channels, precision);
+  const Outcome want = train("reference", config), got = train("sim", config);
+  REQUIRE(got.reports.size() == want.reports.size());
+  for (std::size_t i = 0; i < want.reports.size(); ++i) {
+    CAPTURE(i);
+    // Steps of the same size with other signs where gradients are near zero drive the runs apart.
+    const double bound = step_bound(precision) * static_cast<double>(1 + 2 * i);
+    const StepReport &a = got.reports[i], &b = want.reports[i];
+    REQUIRE(a.terms.size() == b.terms.size());
+    for (std::size_t t = 0; t < b.terms.size(); ++t) {
+      INFO(b.terms[t].name);
+      CHECK(relative(a.terms[t].loss, b.terms[t].loss) <= bound);
+      CHECK(relative(a.terms[t].gradient, b.terms[t].gradient) <= 2.0 * bound);
+    }
+    if (b.adversary) CHECK(relative(a.adversary->loss, b.adversary->loss) <= bound);
+  }
+  // Adam moves no weight by more than its rate a step; nearly all must have moved the same way.
+  std::size_t all = 0, near = 0;
+  const double most = 2.0 * kRate * static_cast<double>(2 * kSteps) * 1.1;
+  const double close = precision == "bf16" ? 0.5 * kRate : 0.05 * kRate;
+  for (const auto& [name, values] : want.state) {
+    INFO(name);
+    const std::vector<float>& other = got.state.at(name);
+    REQUIRE(other.size() == values.size());
+    const bool weight =
+        name.find("running") == std::string::npos && name.find("adam") == std::string::npos;
+    if (!weight) continue;
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      const double off = std::fabs(double{other[i]} - values[i]);
+      REQUIRE(off <= most);
+      ++all;
+      near += off <= close;
+    }
+  }
+  CAPTURE(all, near);
+  CHECK(static_cast<double>(near) >= 0.99 * static_cast<double>(all));
+}
+
+TEST_CASE("training gives the same bits under every schedule, with and without a graph", "[sim]") {
+  const std::string precision = GENERATE("fp32", "bf16");
+  CAPTURE(precision);
+  RunConfig config = tiny(8, precision);
+  config.phases[0].steps = config.phases[1].steps = 5;  // two warm-ups, the capture, two replays
+  const auto run = [&](sim::Schedule schedule, std::uint64_t seed, bool graph) {
+    sim::Config c;
+    c.schedule = schedule;
+    c.seed = seed;
+    const sim::Scope scope(c);
+    config.cuda_graph = graph;
+    return train("sim", config);
+  };
+  const Outcome plain = run(sim::Schedule::Fifo, 1, false);
+  for (const auto& [schedule, seed, graph] : {std::tuple{sim::Schedule::Fifo, 1, true},
+                                              {sim::Schedule::Lifo, 1, true},
+                                              {sim::Schedule::Random, 1, false},
+                                              {sim::Schedule::Random, 2, true}}) {
+    CAPTURE(static_cast<int>(schedule), seed, graph);
+    const Outcome other = run(schedule, static_cast<std::uint64_t>(seed), graph);
+    CHECK(other.state == plain.state);
+    for (std::size_t i = 0; i < plain.reports.size(); ++i)
+      for (std::size_t t = 0; t < plain.reports[i].terms.size(); ++t)
+        CHECK(other.reports[i].terms[t].loss == plain.reports[i].terms[t].loss);
+    CHECK(other.launches > 0);
+    if (graph == false) CHECK(other.launches == plain.launches);
+  }
+}
+
+}  // namespace subpix::train
