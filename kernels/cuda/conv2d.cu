@@ -10,6 +10,8 @@ namespace {
 
 using Supports = bool (*)(const Conv2dProblem&, const DeviceInfo&);
 
+bool takes_all(const Conv2dProblem&, const DeviceInfo&) { return true; }
+
 float slope_of(const Conv2dActivationProblem& d) {
   switch (d.activation) {
     case Activation::None:
@@ -24,31 +26,31 @@ float slope_of(const Conv2dActivationProblem& d) {
 
 // Each turns a technique into a row. A forward technique is one kernel for two ops, which differ in
 // the epilogue alone.
-template <auto Technique, Supports supports = nullptr, class T>
+template <auto Technique, Supports supports = takes_all, class T>
 void append_forward(Conv2dForward<T>& op, const char* name) {
   op.append({name, supports,
              [](Context& ctx, const Conv2dProblem& d, const T* x, Filter<T> w, const float* bias,
                 T* y) { Technique(ctx, d, x, w.data, {.bias = bias}, y); }});
 }
-template <auto Technique, Supports supports = nullptr, class T>
+template <auto Technique, Supports supports = takes_all, class T>
 void append_forward(Conv2dActivationForward<T>& op, const char* name) {
   op.append({name,
              [](const Conv2dActivationProblem& d, const DeviceInfo& device) {
-               return !supports || supports(d.conv, device);
+               return supports(d.conv, device);
              },
              [](Context& ctx, const Conv2dActivationProblem& d, const T* x, Filter<T> w,
                 const float* bias, T* y) {
                Technique(ctx, d.conv, x, w.data, {.bias = bias, .slope = slope_of(d)}, y);
              }});
 }
-template <auto Technique, Supports supports = nullptr, class T>
+template <auto Technique, Supports supports = takes_all, class T>
 void append_backward_data(Conv2dBackwardData<T>& op, const char* name) {
   op.append(
       {name, supports, [](Context& ctx, const Conv2dProblem& d, const T* dy, Filter<T> w, T* dx) {
          Technique(ctx, d, dy, w.data, dx);
        }});
 }
-template <auto Technique, Supports supports = nullptr, class T>
+template <auto Technique, Supports supports = takes_all, class T>
 void append_backward_filter(Conv2dBackwardFilter<T>& op, const char* name) {
   op.append({name, supports,
              [](Context& ctx, const Conv2dProblem& d, const T* x, const T* dy, float* dw,
@@ -58,6 +60,7 @@ void append_backward_filter(Conv2dBackwardFilter<T>& op, const char* name) {
 /// Op: Conv2dForward<T> or Conv2dActivationForward<T>.
 template <class T, class Op>
 void append_forward_techniques(Op& op) {
+  append_forward<conv2d_forward_tiled_shared<T>, supports_forward_tiled_shared>(op, "tiled_shared");
   append_forward<conv2d_forward_direct<T>>(op, "direct");
 }
 
@@ -79,6 +82,8 @@ template void conv2d_activation_forward_variants(Conv2dActivationForward<bf16>&)
 
 template <class T>
 void conv2d_backward_data_variants(Conv2dBackwardData<T>& op) {
+  append_backward_data<conv2d_backward_data_tiled_shared<T>, supports_backward_data_tiled_shared>(
+      op, "tiled_shared");
   append_backward_data<conv2d_backward_data_direct<T>>(op, "direct");
 }
 template void conv2d_backward_data_variants(Conv2dBackwardData<float>&);
@@ -86,6 +91,8 @@ template void conv2d_backward_data_variants(Conv2dBackwardData<bf16>&);
 
 template <class T>
 void conv2d_backward_filter_variants(Conv2dBackwardFilter<T>& op) {
+  append_backward_filter<conv2d_backward_filter_tiled_shared<T>,
+                         supports_backward_filter_tiled_shared>(op, "tiled_shared");
   append_backward_filter<conv2d_backward_filter_direct<T>>(op, "direct");
 }
 template void conv2d_backward_filter_variants(Conv2dBackwardFilter<float>&);

@@ -49,7 +49,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
       for (int c = 0; c < d.c; ++c) sum += gpu::to_float(a[c]) * gpu::to_float(b[c]);
     }
   }
-  store_value(y + i, epilogue(sum, k));
+  store_value(y + i, epilogue(sum, epilogue.shift(k)));
 }
 
 /// Thread i owns element i of dx: lanes share a pixel and differ in c, so dy is a broadcast, w and

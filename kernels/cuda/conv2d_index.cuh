@@ -48,6 +48,23 @@ GPU_FN Pixel pixel_at(int i, int rows, int columns) {
   return {line / rows, line % rows, i - line * columns};
 }
 
+/// Three digits that count elements in memory order: (column, row, image) of pixels, or (channel,
+/// s, r) of a reduction. A loop that moves by a few elements needs no division.
+struct Odometer {
+  int low, middle, high;
+
+  GPU_DEV void advance(int by, int low_size, int middle_size) {
+    low += by;
+    while (low >= low_size) {
+      low -= low_size;
+      if (++middle == middle_size) {
+        middle = 0;
+        ++high;
+      }
+    }
+  }
+};
+
 /// One test for 0 <= i < size.
 GPU_FN bool inside(int i, int size) {
   return static_cast<unsigned>(i) < static_cast<unsigned>(size);
