@@ -107,12 +107,13 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
     const Index k = row / d.r;
     const int r = static_cast<int>(row - k * d.r) - d.pad;
     const int s = static_cast<int>(tap - row * d.s) - d.pad;
-    for (Index pixel = slice; pixel < pixels; pixel += Slices) {
-      const Pixel at = pixel_at(pixel, d.p, d.q);
-      const int h = at.row * d.stride + r, v = at.column * d.stride + s;
+    const Pixel start = pixel_at(Index{slice}, d.p, d.q);
+    Odometer at{start.column, start.row, start.image};
+    for (Index pixel = slice; pixel < pixels; pixel += Slices, at.advance(Slices, d.q, d.p)) {
+      const int h = at.middle * d.stride + r, v = at.low * d.stride + s;
       if (!inside(h, d.h) || !inside(v, d.w)) continue;
       sum += gpu::to_float(dy[pixel * d.k + k]) *
-             gpu::to_float(x[pixel_offset(at.image, h, v, d.h, d.w, d.c) + c]);
+             gpu::to_float(x[pixel_offset(at.high, h, v, d.h, d.w, d.c) + c]);
     }
   } else if (i < count) {
     for (Index pixel = slice; pixel < pixels; pixel += Slices)
