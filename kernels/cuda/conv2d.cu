@@ -30,11 +30,14 @@ void append_forward(Conv2dForward<T>& op, const char* name) {
              [](Context& ctx, const Conv2dProblem& d, const T* x, Filter<T> w, const float* bias,
                 T* y) { Technique(ctx, d, x, w.data, {.bias = bias}, y); }});
 }
-template <auto Technique, Supports supports = nullptr, class T>
+template <auto Technique, auto supports = nullptr, class T>
 void append_forward(Conv2dActivationForward<T>& op, const char* name) {
   op.append({name,
              [](const Conv2dActivationProblem& d, const DeviceInfo& device) {
-               return !supports || supports(d.conv, device);
+               if constexpr (std::is_null_pointer_v<decltype(supports)>)
+                 return true;
+               else
+                 return supports(d.conv, device);
              },
              [](Context& ctx, const Conv2dActivationProblem& d, const T* x, Filter<T> w,
                 const float* bias, T* y) {
@@ -58,6 +61,9 @@ void append_backward_filter(Conv2dBackwardFilter<T>& op, const char* name) {
 /// Op: Conv2dForward<T> or Conv2dActivationForward<T>.
 template <class T, class Op>
 void append_forward_techniques(Op& op) {
+  if constexpr (std::is_same_v<T, bf16>) {
+    append_forward<conv2d_forward_halo_mma<T>, supports_forward_halo_mma>(op, "halo_mma");
+  }
   append_forward<conv2d_forward_direct<T>>(op, "direct");
 }
 
@@ -79,6 +85,10 @@ template void conv2d_activation_forward_variants(Conv2dActivationForward<bf16>&)
 
 template <class T>
 void conv2d_backward_data_variants(Conv2dBackwardData<T>& op) {
+  if constexpr (std::is_same_v<T, bf16>) {
+    append_backward_data<conv2d_backward_data_halo_mma<T>, supports_backward_data_halo_mma>(
+        op, "halo_mma");
+  }
   append_backward_data<conv2d_backward_data_direct<T>>(op, "direct");
 }
 template void conv2d_backward_data_variants(Conv2dBackwardData<float>&);

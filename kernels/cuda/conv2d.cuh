@@ -16,9 +16,9 @@ struct Conv2dEpilogue {
   float slope = 1.0f;
 
   GPU_DEV float operator()(float sum, Index k) const {
-    if (bias) sum += bias[k];
-    return sum < 0.0f ? slope * sum : sum;
+    return activate(bias ? sum + bias[k] : sum);
   }
+  GPU_DEV float activate(float v) const { return v < 0.0f ? slope * v : v; }
 };
 
 // direct: one thread an output. Takes everything.
@@ -31,5 +31,15 @@ void conv2d_backward_data_direct(Context& ctx, const Conv2dProblem& d, const T* 
 template <class T>
 void conv2d_backward_filter_direct(Context& ctx, const Conv2dProblem& d, const T* x, const T* dy,
                                    float* dw, float* db);
+
+// halo_mma (bf16): stride 1, tensor cores, each activation loaded once a tile.
+bool supports_forward_halo_mma(const Conv2dProblem& d, const DeviceInfo&);
+template <class T>
+void conv2d_forward_halo_mma(Context& ctx, const Conv2dProblem& d, const T* x, const T* w,
+                             Conv2dEpilogue epilogue, T* y);
+bool supports_backward_data_halo_mma(const Conv2dProblem& d, const DeviceInfo&);
+template <class T>
+void conv2d_backward_data_halo_mma(Context& ctx, const Conv2dProblem& d, const T* dy, const T* w,
+                                   T* dx);
 
 }  // namespace subpix::kernels::KERNEL_TARGET

@@ -1,0 +1,81 @@
+#pragma once
+
+// Pieces shared by the convolutions that run on mma.sync m16n8k16: operand B from shared memory and
+// the way of a finished tile to global memory.
+
+#include "kernels/cuda/conv2d.cuh"
+#include "kernels/cuda/gpu/gpu.cuh"
+
+namespace subpix::kernels::KERNEL_TARGET {
+
+/// Columns of the 128-byte rows below: 64 bf16.
+inline constexpr int kRowColumns = 64;
+
+/// B fragments of 16 rows of the reduction (the `step`-th 16) by NT*8 columns from `column` on.
+/// Reduced = true: `tile` is [reduction][64 columns], swizzled rows of 128 bytes, read transposed;
+/// false: `tile` is [64 columns][64 of the reduction].
+template <bool Reduced, int NT>
+GPU_DEV void load_b_fragments(std::uint32_t (&b)[NT][2], const unsigned char* tile, int step,
+                              int column, int lane) {
+  static_assert(NT % 2 == 0);
+#pragma unroll
+  for (int j = 0; j < NT / 2; ++j) {
+    std::uint32_t r[4];
+    if constexpr (Reduced) {
+      const int row = step * 16 + lane % 16, chunk = column / 8 + 2 * j + lane / 16;
+      gpu::ldmatrix_x4_trans(r, tile + gpu::swz128(row, chunk));  // [halo b transposed]
+    } else {
+      const int row = column + j * 16 + lane / 16 * 8 + lane % 8, chunk = step * 2 + lane / 8 % 2;
+      gpu::ldmatrix_x4(r, tile + gpu::swz128(row, chunk));  // [halo b]
+    }
+    b[2 * j][0] = r[0];
+    b[2 * j][1] = r[1];
+    b[2 * j + 1][0] = r[2];
+    b[2 * j + 1][1] = r[3];
+  }
+}
+
+/// Adds more(i, j), another warp's part of the same sums, to a warp's MT x NT tiles and rounds them
+/// into swizzled rows of 128 bytes: rows from `row`, columns from `column`; filter 0 of the rows is
+/// filter `k0` of K. The xor spreads the eight rows of a request over all banks.
+template <int MT, int NT, class More>
+GPU_DEV void stage_tile(const float (&sum)[MT][NT][4], More&& more, unsigned char* rows, int row,
+                        int column, int lane, const Conv2dEpilogue& epilogue, int k0, int K) {
+#pragma unroll
+  for (int j = 0; j < NT; ++j) {
+    const int k = k0 + column + j * 8 + lane % 4 * 2;
+    if (k >= K) continue;  // K is a multiple of 8: nobody's column of this tile is stored
+    const float bias[2] = {epilogue.bias ? epilogue.bias[k] : 0.0f,
+                           epilogue.bias ? epilogue.bias[k + 1] : 0.0f};
+#pragma unroll
+    for (int i = 0; i < MT; ++i) {
+      const float4 m = more(i, j);
+      const float v[4] = {sum[i][j][0] + m.x, sum[i][j][1] + m.y, sum[i][j][2] + m.z,
+                          sum[i][j][3] + m.w};
+#pragma unroll
+      for (int upper = 0; upper < 2; ++upper) {
+        const float low = epilogue.activate(v[2 * upper] + bias[0]);
+        const float high = epilogue.activate(v[2 * upper + 1] + bias[1]);
+        const int r = row + i * 16 + upper * 8 + lane / 4;
+        *reinterpret_cast<std::uint32_t*>(rows + gpu::swz128(r, column / 8 + j) + lane % 4 * 4) =
+            gpu::pack_bf16(low, high);  // [halo stage]
+      }
+    }
+  }
+}
+
+/// Copies staged rows to global memory, 16 bytes a thread: eight threads write one pixel's 64
+/// filters. target[row]: pixel of `y`, or negative for rows that are no output. K % 8 == 0.
+template <int Threads, int Rows>
+GPU_DEV void store_tile(const unsigned char* tile, const int* target, bf16* y, int k0, int K,
+                        int thread) {
+  const int chunk = thread % 8, k = k0 + chunk * 8;
+  for (int row = thread / 8; row < Rows; row += Threads / 8) {
+    const int pixel = target[row];
+    if (pixel < 0 || k >= K) continue;
+    *reinterpret_cast<uint4*>(y + Index{pixel} * K + k) =
+        *reinterpret_cast<const uint4*>(tile + gpu::swz128(row, chunk));  // [halo store]
+  }
+}
+
+}  // namespace subpix::kernels::KERNEL_TARGET
