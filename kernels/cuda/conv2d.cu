@@ -62,6 +62,10 @@ void append_backward_filter(Conv2dBackwardFilter<T>& op, const char* name) {
 template <class T, class Op>
 void append_forward_techniques(Op& op) {
   if constexpr (std::is_same_v<T, bf16>) {
+    append_forward<conv2d_forward_few_channels_mma<T>, supports_forward_few_channels_mma>(
+        op, "few_channels_mma");
+    append_forward<conv2d_forward_column_sum_mma<T>, supports_forward_column_sum_mma>(
+        op, "column_sum_mma");
     append_forward<conv2d_forward_halo_mma<T>, supports_forward_halo_mma>(op, "halo_mma");
   }
   append_forward<conv2d_forward_direct<T>>(op, "direct");
@@ -86,6 +90,10 @@ template void conv2d_activation_forward_variants(Conv2dActivationForward<bf16>&)
 template <class T>
 void conv2d_backward_data_variants(Conv2dBackwardData<T>& op) {
   if constexpr (std::is_same_v<T, bf16>) {
+    append_backward_data<conv2d_backward_data_few_channels_mma<T>,
+                         supports_backward_data_few_channels_mma>(op, "few_channels_mma");
+    append_backward_data<conv2d_backward_data_column_sum_mma<T>,
+                         supports_backward_data_column_sum_mma>(op, "column_sum_mma");
     append_backward_data<conv2d_backward_data_halo_mma<T>, supports_backward_data_halo_mma>(
         op, "halo_mma");
   }

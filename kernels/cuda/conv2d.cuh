@@ -42,4 +42,24 @@ template <class T>
 void conv2d_backward_data_halo_mma(Context& ctx, const Conv2dProblem& d, const T* dy, const T* w,
                                    T* dx);
 
+// column_sum_mma (bf16): stride 1, few output channels, the taps of a row as columns.
+bool supports_forward_column_sum_mma(const Conv2dProblem& d, const DeviceInfo&);
+template <class T>
+void conv2d_forward_column_sum_mma(Context& ctx, const Conv2dProblem& d, const T* x, const T* w,
+                                   Conv2dEpilogue epilogue, T* y);
+bool supports_backward_data_column_sum_mma(const Conv2dProblem& d, const DeviceInfo&);
+template <class T>
+void conv2d_backward_data_column_sum_mma(Context& ctx, const Conv2dProblem& d, const T* dy,
+                                         const T* w, T* dx);
+
+// few_channels_mma (bf16): at most four input channels, the rows of taps as reduction.
+bool supports_forward_few_channels_mma(const Conv2dProblem& d, const DeviceInfo&);
+template <class T>
+void conv2d_forward_few_channels_mma(Context& ctx, const Conv2dProblem& d, const T* x, const T* w,
+                                     Conv2dEpilogue epilogue, T* y);
+bool supports_backward_data_few_channels_mma(const Conv2dProblem& d, const DeviceInfo&);
+template <class T>
+void conv2d_backward_data_few_channels_mma(Context& ctx, const Conv2dProblem& d, const T* dy,
+                                           const T* w, T* dx);
+
 }  // namespace subpix::kernels::KERNEL_TARGET

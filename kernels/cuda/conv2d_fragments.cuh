@@ -1,15 +1,52 @@
 #pragma once
 
-// Pieces shared by the convolutions that run on mma.sync m16n8k16: operand B from shared memory and
-// the way of a finished tile to global memory.
+// Pieces shared by the convolutions that run on mma.sync m16n8k16: tiles of an image, operand B
+// from shared memory, and the way of a finished tile to global memory.
+
+#include <algorithm>
 
 #include "kernels/cuda/conv2d.cuh"
 #include "kernels/cuda/gpu/gpu.cuh"
 
 namespace subpix::kernels::KERNEL_TARGET {
 
-/// Columns of the 128-byte rows below: 64 bf16.
-inline constexpr int kRowColumns = 64;
+/// The output of an image cut into equal rectangles.
+struct ConvRectangle {
+  int rows, cols, tiles_p, tiles_q;
+};
+
+/// The rectangle of at most `pixels` that needs the fewest tiles; among those the one nearest to a
+/// square, which has the smallest halo. fits(rows, cols): whether it fits the kernel's buffers;
+/// 1 x 1 must.
+template <class Fits>
+ConvRectangle pick_rectangle(int p, int q, int pixels, Fits&& fits) {
+  ConvRectangle best{};
+  for (int most = std::min(q, pixels); most >= 1; --most) {
+    const int tiles_q = gpu::cdiv(q, most), cols = gpu::cdiv(q, tiles_q);
+    if (cols != most) continue;  // the same number of tiles with narrower ones
+    int rows = std::min(p, pixels / cols);
+    while (rows > 0 && !fits(rows, cols)) --rows;
+    if (rows == 0) continue;
+    const int tiles_p = gpu::cdiv(p, rows);
+    const ConvRectangle r{gpu::cdiv(p, tiles_p), cols, tiles_p, tiles_q};
+    const Index tiles = Index{r.tiles_p} * r.tiles_q, fewest = Index{best.tiles_p} * best.tiles_q;
+    if (fewest == 0 || tiles < fewest ||
+        (tiles == fewest && r.rows + r.cols < best.rows + best.cols))
+      best = r;
+  }
+  return best;
+}
+
+/// Image and first output of a tile.
+struct ConvPlace {
+  Index image;
+  int p, q;
+};
+GPU_DEV ConvPlace place_of(const ConvRectangle& r, Index tile) {
+  const Index line = tile / r.tiles_q;
+  return {line / r.tiles_p, static_cast<int>(line % r.tiles_p) * r.rows,
+          static_cast<int>(tile % r.tiles_q) * r.cols};
+}
 
 /// B fragments of 16 rows of the reduction (the `step`-th 16) by NT*8 columns from `column` on.
 /// Reduced = true: `tile` is [reduction][64 columns], swizzled rows of 128 bytes, read transposed;
