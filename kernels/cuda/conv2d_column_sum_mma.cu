@@ -77,8 +77,9 @@ __global__ void __launch_bounds__(kThreads, 2)
     for (int i = thread / 8; i < count; i += kThreads / 8) {
       const int h = at.p - d.pad_h + i / pitch, v = at.q - d.pad_w + i % pitch;
       const bool valid = h >= 0 && h < d.h && v >= 0 && v < d.w && c < d.in;
+      // [sum fill]
       gpu::cp_async<16>(s.patch + gpu::swz128(i, part),
-                        valid ? in + (Index{h} * d.w + v) * d.in + c : in, valid);  // [sum fill]
+                        valid ? in + (Index{h} * d.w + v) * d.in + c : in, valid);
     }
   };
   const auto load_filters = [&](int c0) {
@@ -97,9 +98,9 @@ __global__ void __launch_bounds__(kThreads, 2)
       for (int row = thread / 8; row < d.r * columns; row += kThreads / 8) {
         const int k = row % d.out, tap = row / d.out;
         const bool valid = c < d.in;
+        // [sum filter]
         gpu::cp_async<16>(s.filters + gpu::swz128(row, part),
-                          valid ? w + (Index{k} * d.r * d.s + tap) * d.in + c : w,
-                          valid);  // [sum filter]
+                          valid ? w + (Index{k} * d.r * d.s + tap) * d.in + c : w, valid);
       }
     }
   };
@@ -122,14 +123,15 @@ __global__ void __launch_bounds__(kThreads, 2)
         std::uint32_t a[4][4], b[NT][2];
 #pragma unroll
         for (int i = 0; i < 4; ++i)
-          gpu::ldmatrix_x4(a[i], s.patch + gpu::swz128(pixel[i], kk * 2 + lane / 16));  // [sum a]
+          // [sum a]
+          gpu::ldmatrix_x4(a[i], s.patch + gpu::swz128(pixel[i], kk * 2 + lane / 16));
 #pragma unroll
         for (int j = 0; j < NT / 2; ++j) {
           // Columns past S*K repeat the last one; nobody adds them up.
           const int column = min(j * 16 + lane / 16 * 8 + lane % 8, columns - 1);
           std::uint32_t x[4];
-          gpu::ldmatrix_x4(x, s.filters + gpu::swz128(r * columns + column,
-                                                      kk * 2 + lane / 8 % 2));  // [sum b]
+          // [sum b]
+          gpu::ldmatrix_x4(x, s.filters + gpu::swz128(r * columns + column, kk * 2 + lane / 8 % 2));
           b[2 * j][0] = x[0];
           b[2 * j][1] = x[1];
           b[2 * j + 1][0] = x[2];
@@ -157,8 +159,10 @@ __global__ void __launch_bounds__(kThreads, 2)
     if (p >= d.p || q >= d.q) continue;
     float total = 0.0f;
     for (int tap = 0; tap < d.s; ++tap)
-      total += s.sums[(y * pitch + x + tap) * t_pitch + tap * d.out + k];      // [sum add]
-    out[(Index{p} * d.q + q) * d.out + k] = gpu::to_bf16(epilogue(total, k));  // [sum store]
+      // [sum add]
+      total += s.sums[(y * pitch + x + tap) * t_pitch + tap * d.out + k];
+    // [sum store]
+    out[(Index{p} * d.q + q) * d.out + k] = gpu::to_bf16(epilogue(total, k));
   }
 }
 

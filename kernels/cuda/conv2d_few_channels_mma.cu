@@ -108,7 +108,8 @@ __global__ void __launch_bounds__(kThreads, kResident)
     for (int i = thread; i < d.patch_rows() * line; i += kThreads) {
       const int h = top + i / line, v = left + i % line;
       const bool inside = h >= 0 && h < d.h && v >= 0 && v < d.w * d.in;
-      const bf16 value = inside ? image[Index{h} * d.w * d.in + v] : bf16{0};  // [few load]
+      // [few load]
+      const bf16 value = inside ? image[Index{h} * d.w * d.in + v] : bf16{0};
       s.patch[0][i] = value;
       if (i > 0) s.patch[1][i - 1] = value;
     }
@@ -136,7 +137,8 @@ __global__ void __launch_bounds__(kThreads, kResident)
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
           const int value = base[i] + pair.offset;
-          const std::uint32_t word = words[value / 2 + value % 2 * (kPatch / 2)];  // [few gather]
+          // [few gather]
+          const std::uint32_t word = words[value / 2 + value % 2 * (kPatch / 2)];
           a[i / 2][half * 2 + i % 2] = word & pair.mask;
         }
       }

@@ -60,10 +60,12 @@ GPU_DEV void load_b_fragments(std::uint32_t (&b)[NT][2], const unsigned char* ti
     std::uint32_t r[4];
     if constexpr (Reduced) {
       const int row = step * 16 + lane % 16, chunk = column / 8 + 2 * j + lane / 16;
-      gpu::ldmatrix_x4_trans(r, tile + gpu::swz128(row, chunk));  // [halo b transposed]
+      // [fragment b transposed]
+      gpu::ldmatrix_x4_trans(r, tile + gpu::swz128(row, chunk));
     } else {
       const int row = column + j * 16 + lane / 16 * 8 + lane % 8, chunk = step * 2 + lane / 8 % 2;
-      gpu::ldmatrix_x4(r, tile + gpu::swz128(row, chunk));  // [halo b]
+      // [fragment b]
+      gpu::ldmatrix_x4(r, tile + gpu::swz128(row, chunk));
     }
     b[2 * j][0] = r[0];
     b[2 * j][1] = r[1];
@@ -94,8 +96,9 @@ GPU_DEV void stage_tile(const float (&sum)[MT][NT][4], More&& more, unsigned cha
         const float low = epilogue.activate(v[2 * upper] + bias[0]);
         const float high = epilogue.activate(v[2 * upper + 1] + bias[1]);
         const int r = row + i * 16 + upper * 8 + lane / 4;
+        // [stage]
         *reinterpret_cast<std::uint32_t*>(rows + gpu::swz128(r, column / 8 + j) + lane % 4 * 4) =
-            gpu::pack_bf16(low, high);  // [halo stage]
+            gpu::pack_bf16(low, high);
       }
     }
   }
@@ -110,8 +113,9 @@ GPU_DEV void store_tile(const unsigned char* tile, const int* target, bf16* y, i
   for (int row = thread / 8; row < Rows; row += Threads / 8) {
     const int pixel = target[row];
     if (pixel < 0 || k >= K) continue;
+    // [store]
     *reinterpret_cast<uint4*>(y + Index{pixel} * K + k) =
-        *reinterpret_cast<const uint4*>(tile + gpu::swz128(row, chunk));  // [halo store]
+        *reinterpret_cast<const uint4*>(tile + gpu::swz128(row, chunk));
   }
 }
 

@@ -150,8 +150,9 @@ __global__ void __launch_bounds__(B::kThreads, B::kResident)
     for (int i = thread / 8; i < count; i += B::kThreads / 8) {
       const int source = s.source[i], pixel = source >> 3, key = source & 7;
       const bool valid = pixel >= 0 && c < d.in;
+      // [halo fill]
       gpu::cp_async<16>(patch + i * 128 + ((part ^ key) << 4),
-                        valid ? in + Index{pixel} * d.in + c : in, valid);  // [halo fill]
+                        valid ? in + Index{pixel} * d.in + c : in, valid);
     }
   };
   // Rows of the stage: forward filters, each with 64 channels; flipped input channels, each with 64
@@ -164,8 +165,9 @@ __global__ void __launch_bounds__(B::kThreads, B::kResident)
       const int rows = Flip ? d.in : d.out, cols = Flip ? d.out : d.in;
       const bool valid = row < rows && col < cols;
       const Index offset = (Index{row} * taps + (Flip ? taps - 1 - tap : tap)) * cols + col;
+      // [halo filter]
       gpu::cp_async<16>(s.loop.filters[stage] + gpu::swz128(i, part), valid ? w + offset : w,
-                        valid);  // [halo filter]
+                        valid);
     }
   };
 
@@ -211,7 +213,8 @@ __global__ void __launch_bounds__(B::kThreads, B::kResident)
       std::uint32_t a[B::kMT][4], b[B::kNT][2];
 #pragma unroll
       for (int i = 0; i < B::kMT; ++i)
-        gpu::ldmatrix_x4(a[i], patch + first[i] + (((kk * 2 + lane / 16) ^ key) << 4));  // [halo a]
+        // [halo a]
+        gpu::ldmatrix_x4(a[i], patch + first[i] + (((kk * 2 + lane / 16) ^ key) << 4));
       load_b_fragments<Flip>(b, filters, kk, wn * B::kNT * 8, lane);
       gpu::mma_tile_bf16(sum, a, b);
     }
