@@ -122,4 +122,48 @@ TEST_CASE("column_sum_mma and few_channels_mma: several tiles, blocks that walk 
   check_case({"column_sum_mma", 132, {2, 24, 24, 3, 64, 3, 3, 1, 1}, 0, 6, 0, 6 * 16 * 2 * 4 * 3});
 }
 
+TEST_CASE("convolutions on tensor cores take views of any alignment") {
+  GuardedBytes::guard_bytes = 0;
+  const auto behind_one = [](Values values) {  // the tensor starts 2 bytes into its buffer
+    values.insert(values.begin(), 1.0);
+    return values;
+  };
+  const auto check_view = [&](const char* variant, const Conv2dProblem& d) {
+    kernels::Context ctx = make_context(132);
+    const kernels::TypedOps<bf16>& ops = ctx.table().typed<bf16>();
+    const Values x = fill_values<bf16>(Fill::Integers, d.x_count(), d.key(), "x");
+    const Values w = fill_values<bf16>(Fill::Integers, d.w_count(), d.key(), "w");
+    const Values dy = fill_values<bf16>(Fill::Integers, d.y_count(), d.key(), "dy");
+    const auto same = [&](Values got, const Values& want) {
+      INFO(variant << " " << d.key());
+      got.erase(got.begin());
+      CHECK(got == rounded_all<bf16>(want));
+    };
+    {
+      Buffers buffers(ctx);
+      ctx.override_variant(ops.conv2d_forward.name(), variant);
+      bf16* out = buffers.out<bf16>("y", d.y_count() + 1);
+      ops.conv2d_forward(ctx, d, buffers.in<bf16>("x", behind_one(x)) + 1,
+                         Filter<bf16>(buffers.in<bf16>("w", behind_one(w)) + 1), nullptr, out + 1);
+      Values y(static_cast<std::size_t>(d.y_count()));
+      kernels::reference::conv2d_forward<double>(d, x.data(), w.data(), nullptr, y.data());
+      same(buffers.read(out), y);
+    }
+    const auto& back = ops.conv2d_backward_data;
+    for (const auto& v : back.variants()) {
+      if (v.name != std::string(variant) || !v.supports(d, ctx.device())) continue;
+      Buffers buffers(ctx);
+      bf16* out = buffers.out<bf16>("dx", d.x_count() + 1);
+      v.run(ctx, d, buffers.in<bf16>("dy", behind_one(dy)) + 1,
+            Filter<bf16>(buffers.in<bf16>("w", behind_one(w)) + 1), out + 1);
+      Values dx(static_cast<std::size_t>(d.x_count()));
+      kernels::reference::conv2d_backward_data<double>(d, dy.data(), w.data(), dx.data());
+      same(buffers.read(out), dx);
+    }
+  };
+  check_view("halo_mma", {1, 3, 4, 32, 32, 3, 3, 1, 1});
+  check_view("column_sum_mma", {1, 3, 4, 8, 8, 3, 3, 1, 1});
+  check_view("few_channels_mma", {1, 3, 4, 3, 8, 3, 3, 1, 1});
+}
+
 }  // namespace subpix::tests
