@@ -16,4 +16,11 @@ struct Conv2dEpilogue {
   float slope = 1.0f;
 };
 
+// implicit_gemm_mma: tensor cores by mma.sync; bf16, and fp32 with operands rounded to TF32.
+template <class T>
+void conv2d_forward_implicit_gemm_mma(Context& ctx, const Conv2dProblem& d, const T* x, const T* w,
+                                      Conv2dEpilogue epilogue, T* y);
+bool supports_forward_implicit_gemm_mma(const Conv2dProblem& d, const DeviceInfo& device);
+bool supports_forward_implicit_gemm_mma_tf32(const Conv2dProblem& d, const DeviceInfo& device);
+
 }  // namespace subpix::kernels::KERNEL_TARGET
