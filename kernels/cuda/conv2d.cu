@@ -27,6 +27,14 @@ void activation_forward(Context& ctx, const Conv2dActivationProblem& d, const T*
   kRun(ctx, d.conv, x, w.data, {.bias = bias, .slope = slope}, y);
 }
 
+template <class T>
+using BackwardDataRun = void (*)(Context&, const Conv2dProblem&, const T*, const T*, T*);
+
+template <class T, BackwardDataRun<T> kRun>
+void backward_data(Context& ctx, const Conv2dProblem& d, const T* dy, Filter<T> w, T* dx) {
+  kRun(ctx, d, dy, w.data, dx);
+}
+
 using ConvSupports = bool (*)(const Conv2dProblem&, const DeviceInfo&);
 template <ConvSupports kSupports>
 bool activation_supports(const Conv2dActivationProblem& d, const DeviceInfo& device) {
@@ -47,7 +55,14 @@ void conv2d_forward_variants(Conv2dForward<T>& op) {
 template void conv2d_forward_variants(Conv2dForward<float>&);
 template void conv2d_forward_variants(Conv2dForward<bf16>&);
 template <class T>
-void conv2d_backward_data_variants(Conv2dBackwardData<T>&) {}
+void conv2d_backward_data_variants(Conv2dBackwardData<T>& op) {
+  if constexpr (std::is_same_v<T, bf16>)
+    op.append({"implicit_gemm_mma", supports_backward_data_implicit_gemm_mma,
+               backward_data<T, conv2d_backward_data_implicit_gemm_mma<T>>});
+  else
+    op.append({"implicit_gemm_mma_tf32", supports_backward_data_implicit_gemm_mma_tf32,
+               backward_data<T, conv2d_backward_data_implicit_gemm_mma<T>>});
+}
 template void conv2d_backward_data_variants(Conv2dBackwardData<float>&);
 template void conv2d_backward_data_variants(Conv2dBackwardData<bf16>&);
 template <class T>

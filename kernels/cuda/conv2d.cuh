@@ -20,7 +20,13 @@ struct Conv2dEpilogue {
 template <class T>
 void conv2d_forward_implicit_gemm_mma(Context& ctx, const Conv2dProblem& d, const T* x, const T* w,
                                       Conv2dEpilogue epilogue, T* y);
+template <class T>
+void conv2d_backward_data_implicit_gemm_mma(Context& ctx, const Conv2dProblem& d, const T* dy,
+                                            const T* w, T* dx);
 bool supports_forward_implicit_gemm_mma(const Conv2dProblem& d, const DeviceInfo& device);
 bool supports_forward_implicit_gemm_mma_tf32(const Conv2dProblem& d, const DeviceInfo& device);
+bool supports_backward_data_implicit_gemm_mma(const Conv2dProblem& d, const DeviceInfo& device);
+bool supports_backward_data_implicit_gemm_mma_tf32(const Conv2dProblem& d,
+                                                   const DeviceInfo& device);
 
 }  // namespace subpix::kernels::KERNEL_TARGET

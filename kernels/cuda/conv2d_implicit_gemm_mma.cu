@@ -110,6 +110,7 @@ void conv2d_forward_implicit_gemm_mma(Context& ctx, const Conv2dProblem& d, cons
                             .out_h = i32(d.p()),
                             .out_w = i32(d.q()),
                             .out_c = i32(d.k),
+                            .filter_c = i32(d.c),
                             .r = i32(d.r),
                             .s = i32(d.s),
                             .stride = i32(d.stride),

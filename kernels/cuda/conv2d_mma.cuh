@@ -55,9 +55,10 @@ using SmallTile = Tile<64, 32, 2, 4, 4>;
 using NarrowTile = Tile<128, 8, 4, 4, 3>;
 
 /// A convolution as the kernels see it. source: the tensor that is gathered, [images, source_h,
-/// source_w, source_c]; out: the one that is written. The filter is [K, r, s, C].
+/// source_w, source_c]; out: the one that is written. The filter is [K, r, s, C], its rows filter_c
+/// elements apart.
 struct ImplicitGemm {
-  int images, source_h, source_w, source_c, out_h, out_w, out_c, r, s, stride, pad;
+  int images, source_h, source_w, source_c, out_h, out_w, out_c, filter_c, r, s, stride, pad;
   bool packed_out;  // rows of out are whole, aligned packs
 };
 
@@ -98,6 +99,17 @@ GPU_DEV int swizzle8(int row, int chunk) {
 template <int Chunks>
 GPU_DEV int swizzle4(int row, int chunk) {
   return (row * Chunks + (chunk ^ (row % 4 * 2 % Chunks))) * 16;
+}
+
+/// Byte offset of a pack in rows of `Columns` elements, such that a fragment's eight rows of eight
+/// columns of bf16, or its half of four rows of fp32, lie in different banks.
+template <class T, int Columns>
+GPU_DEV int place_of_pack(int row, int chunk) {
+  constexpr int kRowChunks = Columns / kPack<T>;
+  if constexpr (std::is_same_v<T, float>)
+    return swizzle4<kRowChunks>(row, chunk);
+  else
+    return swizzle8<kRowChunks>(row, chunk);
 }
 
 /// A place in the reduction: chunk `chunk` of tap (i, j). advance() goes kChunks chunks on, without
@@ -154,21 +166,13 @@ GPU_DEV void multiply(float (&sum)[M][N][4], const std::uint32_t (&a)[M][4],
 template <int Columns>
 GPU_DEV void stage_pair(unsigned char* tile, const float*, int row, int column, float v0,
                         float v1) {
-  *reinterpret_cast<float2*>(tile + swizzle4<Columns / 4>(row, column / 4) + column % 4 * 4) =
-      make_float2(v0, v1);  // [mma stage f32]
+  *reinterpret_cast<float2*>(tile + place_of_pack<float, Columns>(row, column / 4) +
+                             column % 4 * 4) = make_float2(v0, v1);  // [mma stage f32]
 }
 template <int Columns>
 GPU_DEV void stage_pair(unsigned char* tile, const bf16*, int row, int column, float v0, float v1) {
-  *reinterpret_cast<std::uint32_t*>(tile + swizzle8<Columns / 8>(row, column / 8) +
+  *reinterpret_cast<std::uint32_t*>(tile + place_of_pack<bf16, Columns>(row, column / 8) +
                                     column % 8 * 2) = gpu::pack_bf16(v0, v1);  // [mma stage bf16]
-}
-template <class T, int Columns>
-GPU_DEV int staged(int row, int chunk) {
-  constexpr int kRowChunks = Columns / kPack<T>;
-  if constexpr (std::is_same_v<T, float>)
-    return swizzle4<kRowChunks>(row, chunk);
-  else
-    return swizzle8<kRowChunks>(row, chunk);
 }
 
 /// A block computes kM pixels x kN channels of the result; blockIdx.x numbers these tiles, those of
@@ -308,7 +312,7 @@ __global__ void __launch_bounds__(kThreads, Tile::kBlocks)
       const int column = n0 + pack * kPack<T>;
       if (pixel >= 0 && column < g.out_c)
         *reinterpret_cast<uint4*>(out + pixel * g.out_c + column) =  // [mma store]
-            *reinterpret_cast<const uint4*>(s.a + staged<T, kN>(row, pack));
+            *reinterpret_cast<const uint4*>(s.a + place_of_pack<T, kN>(row, pack));
     }
   } else {  // element by element, consecutive lanes on consecutive elements of out
     const int width = min(kN, g.out_c - n0);
@@ -317,7 +321,7 @@ __global__ void __launch_bounds__(kThreads, Tile::kBlocks)
       const Index pixel = s.rows[row].out;
       if (pixel >= 0)
         out[pixel * g.out_c + n0 + column] = reinterpret_cast<const T*>(
-            s.a + staged<T, kN>(row, column / kPack<T>))[column % kPack<T>];
+            s.a + place_of_pack<T, kN>(row, column / kPack<T>))[column % kPack<T>];
     }
   }
 }
