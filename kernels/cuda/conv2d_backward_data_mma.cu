@@ -55,38 +55,42 @@ struct BackwardData {
             .out_left = left};
   }
 
-  // A thread helps with chunk t / 16 of a step: kPack rows k of B, all of one tap.
+  // A thread copies pack t % 16 % kRowPacks of every kRowsAtOnce-th row of chunk t / 16 of a step:
+  // rows of kPack consecutive k, all of one tap.
+  static constexpr int kRowStep = kGroupThreads / kRowPacks;
   Walk walk;
-  const T* filter;  // at the tile's first channel
-  int taps_h, r0, s0, r, s, stride, filter_c, columns;
+  const T* from;     // at the thread's first row and column for k = 0 and tap (r0, s0)
+  Index row_length;  // from k to k + 1
+  int s, stride, filter_c, taps_h;
+  bool inside;  // its column exists
 
   GPU_DEV BackwardData(const ImplicitGemm& g, const PixelGrid& grid, const T* w, int n0)
       : walk(static_cast<int>(threadIdx.x) / kGroupThreads, g.source_c / kPack<T>, grid),
-        filter(w + n0),
-        taps_h(grid.taps_h),
-        r0(static_cast<int>(blockIdx.z) / g.stride),
-        s0(static_cast<int>(blockIdx.z) % g.stride),
-        r(g.r),
+        row_length(Index{g.r} * g.s * g.filter_c),
         s(g.s),
         stride(g.stride),
         filter_c(g.filter_c),
-        columns(g.filter_c - n0) {}
+        taps_h(grid.taps_h) {
+    const int share = static_cast<int>(threadIdx.x) % kGroupThreads;
+    const int column = n0 + share % kRowPacks * kPack<T>;
+    const int phase = static_cast<int>(blockIdx.z), r0 = phase / stride, s0 = phase % stride;
+    inside = column < filter_c;
+    from = w + share / kRowPacks * row_length + (r0 * s + s0) * filter_c + column;
+  }
 
   GPU_DEV void fill(unsigned char* b) {
-    const int t = static_cast<int>(threadIdx.x), group = t / kGroupThreads;
-    const Index row_length = Index{r} * s * filter_c;  // from k to k + 1
-    const bool tap = walk.i < taps_h;
-    const Index first = walk.chunk * kPack<T> * row_length +
-                        ((r0 + walk.i * stride) * s + s0 + walk.j * stride) * Index{filter_c};
+    const int t = static_cast<int>(threadIdx.x), share = t % kGroupThreads;
+    const int row0 = t / kGroupThreads * kPack<T> + share / kRowPacks;
+    const bool valid = inside && walk.i < taps_h;
+    const T* next = valid ? from + walk.chunk * kPack<T> * row_length +
+                                Index{(walk.i * s + walk.j) * stride} * filter_c
+                          : from;
 #pragma unroll
-    for (int i = 0; i < gpu::cdiv(kN, kGroupThreads); ++i) {
-      const int e = t % kGroupThreads + i * kGroupThreads;
-      if (kN < kGroupThreads && e >= kN) break;  // the narrow tile leaves half of the threads idle
-      const int row = e / kRowPacks, column = e % kRowPacks * kPack<T>;
-      const bool inside = tap && column < columns;
+    for (int row = 0; row < kPack<T>; row += kRowStep) {
+      if (kRowStep > kPack<T> && share >= kN) break;  // the narrow tile leaves half of them idle
       // [mma fill b]
-      gpu::cp_async<16>(b + place_of_pack<T, kN>(group * kPack<T> + row, e % kRowPacks),
-                        filter + (inside ? first + row * row_length + column : 0), inside);
+      gpu::cp_async<16>(b + place_of_pack<T, kN>(row0 + row, share % kRowPacks), next, valid);
+      if (valid) next += kRowStep * row_length;
     }
     walk.advance();
   }

@@ -49,7 +49,10 @@ struct Tile {
 // 64x32 of a warp feeds a tensor core with the fewest bytes of shared memory per product. The
 // smaller ones are for problems that do not have a large tile for every multiprocessor, the narrow
 // one for images: three channels fill three of its eight columns.
-using LargeTile = Tile<128, 64, 2, 3, 3>;
+// TF32's backward pass fetches B without ldmatrix, and then a large tile needs more registers than
+// three blocks leave it.
+template <class T>
+using LargeTile = Tile<128, 64, 2, 3, std::is_same_v<T, float> ? 2 : 3>;
 using MediumTile = Tile<64, 64, 2, 4, 3>;
 using SmallTile = Tile<64, 32, 2, 4, 4>;
 using NarrowTile = Tile<128, 8, 4, 4, 3>;
@@ -365,8 +368,8 @@ void run_implicit_gemm(Context& ctx, const ImplicitGemm& g, Index pixels, int ph
   };
   if (g.out_c <= NarrowTile::kN)
     run(NarrowTile{});
-  else if (g.out_c > SmallTile::kN && fills_device(LargeTile::kM, LargeTile::kN))
-    run(LargeTile{});
+  else if (g.out_c > SmallTile::kN && fills_device(LargeTile<T>::kM, LargeTile<T>::kN))
+    run(LargeTile<T>{});
   else if (g.out_c > SmallTile::kN && fills_device(MediumTile::kM, MediumTile::kN))
     run(MediumTile{});
   else
