@@ -60,6 +60,14 @@ inline std::vector<Conv2dProblem> conv2d_edge_problems() {
       {1, 7, 8, 3, 72, 3, 5, 1, 1},
       {1, 5, 6, 72, 3, 3, 3, 1, 0},
       {1, 6, 5, 16, 31, 3, 1, 1, 0},
+      // Channels in eights, for 16-byte accesses: kernels wider than the image, parities without
+      // taps or pixels, chunks of several taps in one step.
+      {1, 3, 5, 8, 11, 3, 3, 1, 1},
+      {2, 7, 5, 8, 8, 5, 5, 2, 1},
+      {2, 5, 6, 24, 40, 3, 3, 2, 0},
+      {1, 5, 7, 40, 24, 1, 1, 2, 0},
+      {1, 3, 4, 48, 72, 7, 3, 2, 2},
+      {1, 4, 5, 16, 8, 9, 9, 1, 8},
   };
   // Every kernel size on two odd images, without padding and at the same size, with both strides.
   for (const Index kernel : {1, 3, 5, 7, 9})
