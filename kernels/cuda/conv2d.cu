@@ -1,3 +1,4 @@
+#include "kernels/cuda/conv2d.cuh"
 #include "kernels/cuda/gpu/gpu.cuh"
 #include "kernels/cuda/variants.h"
 
@@ -12,7 +13,14 @@ void conv2d_backward_data_variants(Conv2dBackwardData<T>&) {}
 template void conv2d_backward_data_variants(Conv2dBackwardData<float>&);
 template void conv2d_backward_data_variants(Conv2dBackwardData<bf16>&);
 template <class T>
-void conv2d_backward_filter_variants(Conv2dBackwardFilter<T>&) {}
+void conv2d_backward_filter_variants(Conv2dBackwardFilter<T>& op) {
+  if constexpr (std::is_same_v<T, bf16>)
+    op.append({"split_pixels_mma", supports_backward_filter_split_pixels_mma,
+               conv2d_backward_filter_split_pixels_mma<T>});
+  else
+    op.append({"split_pixels_mma_tf32", supports_backward_filter_split_pixels_mma_tf32,
+               conv2d_backward_filter_split_pixels_mma<T>});
+}
 template void conv2d_backward_filter_variants(Conv2dBackwardFilter<float>&);
 template void conv2d_backward_filter_variants(Conv2dBackwardFilter<bf16>&);
 template <class T>

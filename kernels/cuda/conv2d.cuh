@@ -16,4 +16,13 @@ struct Conv2dEpilogue {
   float slope = 1.0f;
 };
 
+// split_pixels_mma: weight gradients on tensor cores, the pixels split between blocks. float rounds
+// its operands to TF32.
+bool supports_backward_filter_split_pixels_mma(const Conv2dProblem& d, const DeviceInfo& device);
+bool supports_backward_filter_split_pixels_mma_tf32(const Conv2dProblem& d,
+                                                    const DeviceInfo& device);
+template <class T>
+void conv2d_backward_filter_split_pixels_mma(Context& ctx, const Conv2dProblem& d, const T* x,
+                                             const T* dy, float* dw, float* db);
+
 }  // namespace subpix::kernels::KERNEL_TARGET
