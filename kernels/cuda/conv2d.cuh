@@ -25,4 +25,14 @@ template <class T>
 void conv2d_backward_filter_split_pixels_mma(Context& ctx, const Conv2dProblem& d, const T* x,
                                              const T* dy, float* dw, float* db);
 
+// few_channels_mma, few_filters_mma: weight gradients on tensor cores where C <= 4 or K <= 4. bf16.
+bool supports_backward_filter_few_channels_mma(const Conv2dProblem& d, const DeviceInfo& device);
+template <class T>
+void conv2d_backward_filter_few_channels_mma(Context& ctx, const Conv2dProblem& d, const T* x,
+                                             const T* dy, float* dw, float* db);
+bool supports_backward_filter_few_filters_mma(const Conv2dProblem& d, const DeviceInfo& device);
+template <class T>
+void conv2d_backward_filter_few_filters_mma(Context& ctx, const Conv2dProblem& d, const T* x,
+                                            const T* dy, float* dw, float* db);
+
 }  // namespace subpix::kernels::KERNEL_TARGET

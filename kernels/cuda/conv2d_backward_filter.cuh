@@ -29,8 +29,8 @@ struct PixelSplit {
 inline PixelSplit split_pixels(Index tiles, int tile_pixels, Index outputs, Index blocks,
                                Index fewest) {
   const Index most = 4096 / tile_pixels;
-  const Index parts = std::max(std::min(gpu::cdiv(blocks, outputs), gpu::cdiv(tiles, fewest)),
-                               gpu::cdiv(tiles, most));
+  const Index parts = std::max(
+      {std::min(gpu::cdiv(blocks, outputs), tiles / fewest), gpu::cdiv(tiles, most), Index{1}});
   const Index each = gpu::cdiv(tiles, parts);
   return {static_cast<int>(gpu::cdiv(tiles, each)), static_cast<int>(each)};
 }

@@ -174,7 +174,7 @@ GPU_DEV void multiply(float (&sum)[4][2][4], const std::uint32_t (&a)[4][4],
 /// x, and after a tile it stands where the rows of x that exceed the tile begin.
 /// supports() guarantees whole chunks: C and K multiples of 16 bytes, x and dy so aligned.
 template <class T, int Taps, int Stride>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 3)
     conv2d_filter_split_pixels_kernel(Sizes d, int parts_tiles, const T* x, const T* dy,
                                       FilterSums out) {
   using Own = Shape<T, Taps, Stride>;
