@@ -112,7 +112,8 @@ struct FewSizes {
 /// places do not depend on the tile and are worked out once.
 /// supports(): wide channels a multiple of 8, at most 4 few, stride 1, columns fit.
 template <int WarpsM, int WarpsN>
-__global__ void __launch_bounds__(Config<WarpsM, WarpsN>::kThreads)
+__global__ void __launch_bounds__(Config<WarpsM, WarpsN>::kThreads,
+                                  512 / Config<WarpsM, WarpsN>::kThreads)
     conv2d_filter_few_channels_kernel(FewSizes d, int parts_tiles, const bf16* wide,
                                       const bf16* few, FilterSums out) {
   using Own = Config<WarpsM, WarpsN>;
@@ -148,17 +149,19 @@ __global__ void __launch_bounds__(Config<WarpsM, WarpsN>::kThreads)
     }
   };
 
-  // This thread's elements of the few side's tile: row of the tile, place in the row (pixel and
-  // channel, contiguous in memory), and the half-word of the even copy.
+  // This thread's elements of the few side's tile. One register says of each: row of the tile (bits
+  // 20 and up), place in the row (13 to 19; pixel and channel, contiguous in memory), and the
+  // half-word of the even copy.
+  static_assert(most_words() * 2 <= 1 << 13 && (kTileW + kMostTaps - 1) * kMostFew < 1 << 7);
   const int row_elements = (kTileW + d.s - 1) * d.few;
   const int elements = (kTileH + d.r - 1) * row_elements;
-  int place[kLoads], to[kLoads];
+  int place[kLoads];
 #pragma unroll
   for (int i = 0; i < kLoads; ++i) {
     const int element = i * kThreads + thread;
     const int row = element / row_elements, in_row = element % row_elements;
-    place[i] = element < elements ? row << 16 | in_row : -1;
-    to[i] = (row * d.few + in_row % d.few) * d.tile.pitch * 2 + in_row / d.few;
+    const int to = (row * d.few + in_row % d.few) * d.tile.pitch * 2 + in_row / d.few;
+    place[i] = element < elements ? row << 20 | in_row << 13 | to : -1;
   }
   bf16 fetched[kLoads];
   const auto fetch_few = [&](int tile) {
@@ -167,8 +170,8 @@ __global__ void __launch_bounds__(Config<WarpsM, WarpsN>::kThreads)
     for (int i = 0; i < kLoads; ++i) {
       fetched[i] = bf16{};
       if (place[i] < 0) continue;
-      const int h = at.h - d.pad_h + (place[i] >> 16);
-      const int w = (at.w - d.pad_w) * d.few + (place[i] & 0xFFFF);  // times few, plus channel
+      const int h = at.h - d.pad_h + (place[i] >> 20);
+      const int w = (at.w - d.pad_w) * d.few + (place[i] >> 13 & 0x7F);  // times few, plus channel
       if (h >= 0 && h < d.few_h && w >= 0 && w < d.few_w * d.few)
         fetched[i] = few[(Index{at.n} * d.few_h + h) * d.few_w * d.few + w];
     }
@@ -177,10 +180,11 @@ __global__ void __launch_bounds__(Config<WarpsM, WarpsN>::kThreads)
 #pragma unroll
     for (int i = 0; i < kLoads; ++i) {
       if (place[i] < 0) continue;
-      s.few[buffer][to[i]] = fetched[i];
+      const int to = place[i] & 0x1FFF;
+      s.few[buffer][to] = fetched[i];
       // The shifted copy has no pixel 0.
-      if (d.s > 1 && (place[i] & 0xFFFF) >= d.few)
-        s.few[buffer][d.tile.odd * 2 + to[i] - 1] = fetched[i];
+      if (d.s > 1 && (place[i] >> 13 & 0x7F) >= d.few)
+        s.few[buffer][d.tile.odd * 2 + to - 1] = fetched[i];
     }
   };
 
@@ -218,7 +222,7 @@ __global__ void __launch_bounds__(Config<WarpsM, WarpsN>::kThreads)
 
     const bf16* from = s.few[done % 2];
     const bf16* rows = s.wide[done % kStages];
-#pragma unroll
+#pragma unroll 2  // more would cost registers, and with them the second block of a multiprocessor
     for (int step = 0; step < kTileH; ++step) {
       std::uint32_t a[kMTiles][4], b[4][2];
       const int pixel = step * kTileW + lane / 16 * 8 + lane % 8;
