@@ -1,5 +1,6 @@
 #pragma once
 
+#include <iterator>
 #include <vector>
 
 #include "kernels/api/problem.h"
@@ -69,6 +70,14 @@ inline std::vector<Conv2dProblem> conv2d_edge_problems() {
       {1, 3, 4, 48, 72, 7, 3, 2, 2},
       {1, 4, 5, 16, 8, 9, 9, 1, 8},
   };
+  // Channels in packs of 16 bytes, on one side or both: filters that are not square, images smaller
+  // than any tile, the largest padding.
+  const Conv2dProblem packed[] = {
+      {1, 9, 18, 2, 24, 5, 3, 1, 1}, {1, 10, 7, 8, 4, 3, 5, 1, 2},   {1, 4, 5, 8, 2, 3, 3, 1, 2},
+      {1, 7, 9, 16, 8, 3, 5, 2, 1},  {1, 6, 11, 8, 8, 7, 9, 1, 3},   {2, 5, 6, 8, 16, 1, 1, 2, 0},
+      {9, 2, 3, 8, 8, 3, 3, 1, 1},   {1, 33, 8, 16, 24, 1, 1, 1, 0},
+  };
+  list.insert(list.end(), std::begin(packed), std::end(packed));
   // Every kernel size on two odd images, without padding and at the same size, with both strides.
   for (const Index kernel : {1, 3, 5, 7, 9})
     for (const Index stride : {1, 2}) {
