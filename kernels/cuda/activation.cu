@@ -48,6 +48,7 @@ struct PReluInputGradient : Slopes {
 };
 struct PReluGradients : PReluInputGradient {
   static constexpr int kTerms = 1;
+  static constexpr bool kWrites = true;
   GPU_DEV float apply(float a, float x, float dy, float (&sum)[1]) const {
     if (!(x > 0.0f)) sum[0] += x * dy;
     return PReluInputGradient::apply(a, x, dy);

@@ -50,8 +50,9 @@ GPU_DEV void block_sums(float (&v)[N], BlockSums<Threads, L, N>& s) {
 /// Adds the terms of one slab and, where F writes, maps it in the same pass. F has, beside what
 /// channel_map_kernel asks,
 ///   kTerms                                    sums a channel
+///   kWrites                                   whether there is a y, which may be null even so
 ///   float apply(channel, a, b, sum[kTerms])   adds to the sums; what it returns goes to y
-/// y may be null. OneSum: channels are added up too. partial is [row_blocks][kTerms][c], with
+/// OneSum: channels are added up too. partial is [row_blocks][kTerms][c], with
 /// OneSum [blocks][kTerms].
 template <int V, bool OneSum, class T, class F>
 __global__ void __launch_bounds__(kChannelThreads)
@@ -81,7 +82,8 @@ __global__ void __launch_bounds__(kChannelThreads)
 #pragma unroll
         for (int t = 0; t < kTerms; ++t) sum[t * kValues + (OneSum ? 0 : e)] = term[t];
       }
-      if (y) store_elements<V>(y + at + u * stride, out);
+      if constexpr (F::kWrites)
+        if (y) store_elements<V>(y + at + u * stride, out);
     }
   });
 
