@@ -16,9 +16,11 @@ namespace subpix::kernels::KERNEL_TARGET {
 /// Shared memory of block_sums(): N values of L classes of lanes.
 template <int Threads, int L, int N>
 struct BlockSums {
-  // A reader takes consecutive channels, that is N (or 8 of it) values of few lanes. With 8 values
-  // of 8 lanes a pitch of 12 puts them into 32 different banks.
-  static constexpr int kPitch = L == 8 && N % 8 == 0 ? 12 : L;
+  // Packs of 8 channels: results leave in the order of the channels, which is 8 values of one lane,
+  // then of the next. With a pitch of 12 a warp that reads or writes in this order meets 32
+  // different banks. Otherwise the order is lanes first, without gaps.
+  static constexpr bool kByLane = L == 8 && N % 8 == 0;
+  static constexpr int kPitch = kByLane ? 12 : L;
   float warp[Threads / 32][N][kPitch];
   float total[N][kPitch];
 };
@@ -38,7 +40,8 @@ GPU_DEV void block_sums(float (&v)[N], BlockSums<Threads, L, N>& s) {
   }
   __syncthreads();  // the warps' sums are written
   for (int i = static_cast<int>(threadIdx.x); i < N * L; i += Threads) {
-    const int n = i / L, at = i % L;
+    const int n = s.kByLane ? i / 64 * 8 + i % 8 : i / L;
+    const int at = s.kByLane ? i / 8 % 8 : i % L;
     float sum = s.warp[0][n][at];
 #pragma unroll
     for (int w = 1; w < Threads / 32; ++w) sum += s.warp[w][n][at];
