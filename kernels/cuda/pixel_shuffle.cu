@@ -60,12 +60,12 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
   for (int u = 0; u < kUnroll; ++u) {
     const std::uint32_t i = first + u * kThreads;
-    if (i < move.total) pack[u] = from[move.source(i)];  // [shuffle load]
+    if (i < move.total) pack[u] = from[move.source(i)];
   }
 #pragma unroll
   for (int u = 0; u < kUnroll; ++u) {
     const std::uint32_t i = first + u * kThreads;
-    if (i < move.total) to[i] = pack[u];  // [shuffle store]
+    if (i < move.total) to[i] = pack[u];
   }
 }
 

@@ -114,7 +114,7 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
     for (int e = 0; e < kPack<T>; ++e) choose(candidates[k].v[e], k, best.v[e], winner[e]);
   store_pack(y + Index{i} * kPack<T>, best);
-  if (which) which[i] = Places<T>::store(winner);  // [pool which]
+  if (which) which[i] = Places<T>::store(winner);
 }
 
 // --- backward ------------------------------------------------------------------------------------
@@ -155,7 +155,7 @@ __global__ void __launch_bounds__(kThreads)
     const std::uint32_t out =
         ((at.n * whole_p + at.row) * whole_q + at.column) * windows.c + at.item;
     gradient = load_pack(dy + Index{out} * kPack<T>);
-    places = which[out];  // [pool places]
+    places = which[out];
   }
 #pragma unroll
   for (int k = 0; k < 4; ++k) {
