@@ -18,96 +18,13 @@
 //            done one by one by the last block.
 // y may be one of the inputs: an element is read by the thread that writes it, before it does.
 
-#include <algorithm>
-
 #include "kernels/api/kernels.h"
 #include "kernels/cuda/gpu/gpu.cuh"
-#include "kernels/cuda/pack.cuh"
+#include "kernels/cuda/lanes.cuh"
 
 namespace subpix::kernels::KERNEL_TARGET {
 
 inline constexpr int kElementThreads = 256;
-
-/// Elements of a pack of an op on these types.
-template <class... T>
-inline constexpr int kLanes = static_cast<int>(16 / std::max({sizeof(T)...}));
-
-/// Packs of a thread: with 16 elements of each input in flight a full multiprocessor covers the
-/// latency of memory, and they fit its registers as fp32.
-template <int W>
-inline constexpr int kUnroll = 16 / W;
-
-template <int W>
-struct Lanes {
-  float v[W];
-};
-
-/// One access of W * sizeof(T) bytes, which p is aligned to.
-template <int W>
-GPU_DEV Lanes<W> load_lanes(const float* p) {
-  static_assert(W == 4);
-  const float4 x = *reinterpret_cast<const float4*>(p);
-  return {{x.x, x.y, x.z, x.w}};
-}
-template <int W>
-GPU_DEV Lanes<W> load_lanes(const bf16* p) {
-  if constexpr (W == 8) {
-    const Pack<bf16> x = load_pack(p);
-    return {{x.v[0], x.v[1], x.v[2], x.v[3], x.v[4], x.v[5], x.v[6], x.v[7]}};
-  } else {
-    static_assert(W == 4);
-    const uint2 x = *reinterpret_cast<const uint2*>(p);
-    const float2 a = gpu::unpack_bf16(x.x), b = gpu::unpack_bf16(x.y);
-    return {{a.x, a.y, b.x, b.y}};
-  }
-}
-template <int W>
-GPU_DEV Lanes<W> load_lanes(const std::uint8_t* p) {
-  Lanes<W> to;
-  std::uint32_t words[W / 4];
-  if constexpr (W == 8) {
-    const uint2 x = *reinterpret_cast<const uint2*>(p);
-    words[0] = x.x;
-    words[1] = x.y;
-  } else {
-    static_assert(W == 4);
-    words[0] = *reinterpret_cast<const std::uint32_t*>(p);
-  }
-#pragma unroll
-  for (int e = 0; e < W; ++e) to.v[e] = static_cast<float>(words[e / 4] >> (8 * (e % 4)) & 0xFFu);
-  return to;
-}
-
-template <int W>
-GPU_DEV void store_lanes(float* p, const Lanes<W>& x) {
-  static_assert(W == 4);
-  *reinterpret_cast<float4*>(p) = make_float4(x.v[0], x.v[1], x.v[2], x.v[3]);
-}
-template <int W>
-GPU_DEV void store_lanes(bf16* p, const Lanes<W>& x) {
-  const uint2 low = make_uint2(gpu::pack_bf16(x.v[0], x.v[1]), gpu::pack_bf16(x.v[2], x.v[3]));
-  if constexpr (W == 8)
-    *reinterpret_cast<uint4*>(p) =
-        make_uint4(low.x, low.y, gpu::pack_bf16(x.v[4], x.v[5]), gpu::pack_bf16(x.v[6], x.v[7]));
-  else
-    *reinterpret_cast<uint2*>(p) = low;
-}
-/// The values are whole numbers from 0 to 255.
-template <int W>
-GPU_DEV void store_lanes(std::uint8_t* p, const Lanes<W>& x) {
-  std::uint32_t words[W / 4] = {};
-#pragma unroll
-  for (int e = 0; e < W; ++e) words[e / 4] |= static_cast<std::uint32_t>(x.v[e]) << (8 * (e % 4));
-  if constexpr (W == 8)
-    *reinterpret_cast<uint2*>(p) = make_uint2(words[0], words[1]);
-  else
-    *reinterpret_cast<std::uint32_t*>(p) = words[0];
-}
-
-GPU_DEV float load_value(float v) { return v; }
-GPU_DEV float load_value(bf16 v) { return gpu::to_float(v); }
-GPU_DEV float load_value(std::uint8_t v) { return static_cast<float>(v); }
-GPU_DEV void store_value(std::uint8_t* p, float v) { *p = static_cast<std::uint8_t>(v); }
 
 template <class F>
 GPU_DEV auto begin_at(const F& f, Index i) {
@@ -185,10 +102,8 @@ void run_elementwise_direct(Context& ctx, Index count, F f, Out* y, const In*...
 template <class Out, class F, class... In>
 void run_elementwise_vec4(Context& ctx, Index count, F f, Out* y, const In*... in) {
   constexpr int kWidth = kLanes<Out, In...>;
-  const auto aligned = [](const auto* p) {
-    return reinterpret_cast<std::uintptr_t>(p) % (kWidth * sizeof(*p)) == 0;
-  };
-  if (!(aligned(y) && ... && aligned(in))) return run_elementwise_direct(ctx, count, f, y, in...);
+  if (!(aligned_lanes<kWidth>(y) && ... && aligned_lanes<kWidth>(in)))
+    return run_elementwise_direct(ctx, count, f, y, in...);
   void (*kernel)(Index, F, Out*, const In*...) = elementwise_vec4_kernel<Out, F, In...>;
   gpu::launch(
       kernel,
