@@ -26,7 +26,7 @@ struct Lanes {
 
 /// True if p is aligned to packs of W elements; a view into a tensor need not be.
 template <int W, class T>
-bool aligned_lanes(const T* p) {
+GPU_FN bool aligned_lanes(const T* p) {
   return reinterpret_cast<std::uintptr_t>(p) % (W * sizeof(T)) == 0;
 }
 
