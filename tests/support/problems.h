@@ -153,9 +153,10 @@ inline std::vector<DenseProblem> dense_problems() {
 inline std::vector<VariationProblem> variation_problems(bool squared) {
   const float scale = 0.125f;
   return {
-      {1, 1, 1, 1, scale, squared},   {1, 1, 5, 3, scale, squared}, {2, 7, 1, 1, scale, squared},
-      {1, 2, 2, 3, scale, squared},   {2, 5, 7, 3, scale, squared}, {1, 13, 9, 17, scale, squared},
-      {1, 24, 24, 3, scale, squared},
+      {1, 1, 1, 1, scale, squared},   {1, 1, 5, 3, scale, squared},  {2, 7, 1, 1, scale, squared},
+      {1, 2, 2, 3, scale, squared},   {2, 5, 7, 3, scale, squared},  {1, 13, 9, 17, scale, squared},
+      {1, 24, 24, 3, scale, squared}, {2, 6, 8, 1, scale, squared},  {1, 5, 3, 8, scale, squared},
+      {3, 37, 40, 3, scale, squared}, {1, 9, 2, 32, scale, squared},
   };
 }
 
