@@ -2,6 +2,8 @@
 
 #include "kernels/cuda/conv2d.cuh"
 
+#include <type_traits>
+
 #include "kernels/cuda/gpu/gpu.cuh"
 #include "kernels/cuda/variants.h"
 
@@ -60,6 +62,18 @@ void append_backward_filter(Conv2dBackwardFilter<T>& op, const char* name) {
 /// Op: Conv2dForward<T> or Conv2dActivationForward<T>.
 template <class T, class Op>
 void append_forward_techniques(Op& op) {
+  if constexpr (std::is_same_v<T, bf16>) {
+    append_forward<conv2d_forward_few_channels_mma<T>, supports_forward_few_channels_mma>(
+        op, "few_channels_mma");
+    append_forward<conv2d_forward_column_sum_mma<T>, supports_forward_column_sum_mma>(
+        op, "column_sum_mma");
+    append_forward<conv2d_forward_halo_mma<T>, supports_forward_halo_mma>(op, "halo_mma");
+    append_forward<conv2d_forward_implicit_gemm_mma<T>, supports_forward_implicit_gemm_mma>(
+        op, "implicit_gemm_mma");
+  } else {
+    append_forward<conv2d_forward_implicit_gemm_mma<T>, supports_forward_implicit_gemm_mma_tf32>(
+        op, "implicit_gemm_mma_tf32");
+  }
   append_forward<conv2d_forward_tiled_shared<T>, supports_forward_tiled_shared>(op, "tiled_shared");
   append_forward<conv2d_forward_direct<T>>(op, "direct");
 }
@@ -82,6 +96,20 @@ template void conv2d_activation_forward_variants(Conv2dActivationForward<bf16>&)
 
 template <class T>
 void conv2d_backward_data_variants(Conv2dBackwardData<T>& op) {
+  if constexpr (std::is_same_v<T, bf16>) {
+    append_backward_data<conv2d_backward_data_few_channels_mma<T>,
+                         supports_backward_data_few_channels_mma>(op, "few_channels_mma");
+    append_backward_data<conv2d_backward_data_column_sum_mma<T>,
+                         supports_backward_data_column_sum_mma>(op, "column_sum_mma");
+    append_backward_data<conv2d_backward_data_halo_mma<T>, supports_backward_data_halo_mma>(
+        op, "halo_mma");
+    append_backward_data<conv2d_backward_data_implicit_gemm_mma<T>,
+                         supports_backward_data_implicit_gemm_mma>(op, "implicit_gemm_mma");
+  } else {
+    append_backward_data<conv2d_backward_data_implicit_gemm_mma<T>,
+                         supports_backward_data_implicit_gemm_mma_tf32>(op,
+                                                                        "implicit_gemm_mma_tf32");
+  }
   append_backward_data<conv2d_backward_data_tiled_shared<T>, supports_backward_data_tiled_shared>(
       op, "tiled_shared");
   append_backward_data<conv2d_backward_data_direct<T>>(op, "direct");
@@ -91,6 +119,18 @@ template void conv2d_backward_data_variants(Conv2dBackwardData<bf16>&);
 
 template <class T>
 void conv2d_backward_filter_variants(Conv2dBackwardFilter<T>& op) {
+  if constexpr (std::is_same_v<T, bf16>) {
+    append_backward_filter<conv2d_backward_filter_few_channels_mma<T>,
+                           supports_backward_filter_few_channels_mma>(op, "few_channels_mma");
+    append_backward_filter<conv2d_backward_filter_few_filters_mma<T>,
+                           supports_backward_filter_few_filters_mma>(op, "few_filters_mma");
+    append_backward_filter<conv2d_backward_filter_split_pixels_mma<T>,
+                           supports_backward_filter_split_pixels_mma>(op, "split_pixels_mma");
+  } else {
+    append_backward_filter<conv2d_backward_filter_split_pixels_mma<T>,
+                           supports_backward_filter_split_pixels_mma_tf32>(op,
+                                                                           "split_pixels_mma_tf32");
+  }
   append_backward_filter<conv2d_backward_filter_tiled_shared<T>,
                          supports_backward_filter_tiled_shared>(op, "tiled_shared");
   append_backward_filter<conv2d_backward_filter_direct<T>>(op, "direct");

@@ -162,7 +162,7 @@ __global__ void __launch_bounds__(kThreads, 2)
       // [sum add]
       total += s.sums[(y * pitch + x + tap) * t_pitch + tap * d.out + k];
     // [sum store]
-    out[(Index{p} * d.q + q) * d.out + k] = gpu::to_bf16(epilogue(total, k));
+    out[(Index{p} * d.q + q) * d.out + k] = gpu::to_bf16(epilogue(total, epilogue.shift(k)));
   }
 }
 
