@@ -79,6 +79,12 @@ SUBPIX_INLINE float __fmaf_rn(float a, float b, float c) { return std::fma(a, b,
 SUBPIX_INLINE float __expf(float x) { return std::exp(x); }
 SUBPIX_INLINE float __logf(float x) { return std::log(x); }
 SUBPIX_INLINE float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
+/// sin(pi x) and cos(pi x), rounded once; x is small enough for pi x to be accurate in double.
+SUBPIX_INLINE void sincospif(float x, float* sine, float* cosine) {
+  const double angle = 3.14159265358979323846 * static_cast<double>(x);
+  *sine = static_cast<float>(std::sin(angle));
+  *cosine = static_cast<float>(std::cos(angle));
+}
 
 #define SUBPIX_MIN_MAX(type)                                                 \
   SUBPIX_INLINE constexpr type min(type a, type b) { return b < a ? b : a; } \

@@ -32,8 +32,8 @@
 ///               __all_sync, __threadfence, atomicAdd/Max/Min/Exch/CAS, __ldg, __popc, __ffs,
 ///               __clz,
 ///               __umulhi, __float_as_int and relatives, __fadd_rn/__fmul_rn/__fmaf_rn, __expf,
-///               rsqrtf, min, max, the functions of math.h, float2/4, int2/4, uint2/4 and their
-///               make_ functions
+///               rsqrtf, sincospif, min, max, the functions of math.h, float2/4, int2/4, uint2/4
+///               and their make_ functions
 ///   memory      smem<T>, smem_addr, to_float, to_bf16, pack_bf16, unpack_bf16
 ///   barriers    named_bar_sync/arrive, grid_sync, cluster_sync/rank/map, red_release_add,
 ///   wait_acquire_ge cp.async    cp_async<Bytes>, cp_async_commit, cp_async_wait<N> mbarrier MBar,

@@ -1,0 +1,379 @@
+#pragma once
+
+// Convolution as an implicit GEMM on tensor cores by mma.sync: what the forward pass
+// (conv2d_implicit_gemm_mma.cu) and the gradient of the input (conv2d_backward_data_mma.cu) share.
+//
+//   out[m, n] = sum over j of A[m, j] * B[n, j]
+//
+// A row m is a pixel of the result, a column n one of its channels. The reduction j runs over
+// (tap, channel of the gathered tensor) and is cut into chunks of 16 bytes: eight bf16 or four
+// floats. A chunk never straddles two taps, because the channel count is a multiple of it. So A,
+// which im2col would write to memory, is gathered straight into shared memory chunk by chunk, and
+// eight channels cost no more than the eight they are: a step takes the next eight chunks, of
+// whatever taps.
+//
+// Shared memory is a ring of stages; a stage holds eight chunks of kM pixels (rows of 128 bytes)
+// and of kN columns. cp.async fills a stage while tensor cores work on older ones, and writes zeros
+// where a tap lies outside the image. Rows are swizzled: ldmatrix reads one chunk of eight rows at
+// a time, and the xor puts those eight into different banks.
+//
+// TF32: the same kernel with T = float. ldmatrix moves 16-byte rows whatever they hold, and an 8x8
+// matrix of 16-bit values read as 32-bit words is just the 8x4 fragment of m16n8k8. The tensor core
+// drops the low 13 bits of its operands, which would truncate; adding half of the last kept bit
+// first rounds to nearest instead, as the bound of docs/numerics.md assumes and as its zero mean
+// demands: truncated operands pull every product towards zero.
+
+#include <type_traits>
+
+#include "kernels/cuda/conv2d.cuh"
+#include "kernels/cuda/pack.cuh"
+
+namespace subpix::kernels::KERNEL_TARGET::mma {
+
+constexpr int kThreads = 128;  // four warps
+constexpr int kChunks = 8;     // of a step
+constexpr int kRowBytes = kChunks * 16;
+constexpr int kRowsAtOnce = kThreads / kChunks;  // rows of which all threads copy one chunk each
+
+/// How a block divides a kM x kN piece of the result: WarpsM x (4 / WarpsM) warps, each a grid of
+/// m16n8 fragments; a ring of kStages; kBlocks: blocks a multiprocessor should hold, which bounds
+/// registers.
+template <int M, int N, int WarpsM, int Stages, int Blocks>
+struct Tile {
+  static constexpr int kM = M, kN = N, kStages = Stages, kBlocks = Blocks;
+  static constexpr int kWarpsN = kThreads / 32 / WarpsM;
+  static constexpr int kWarpM = M / WarpsM, kWarpN = N / kWarpsN;
+  static constexpr int kFragmentsM = kWarpM / 16, kFragmentsN = kWarpN / 8;
+  static_assert(kFragmentsN == 1 || kFragmentsN % 2 == 0, "an ldmatrix fetches two columns of B");
+};
+// 64x32 of a warp feeds a tensor core with the fewest bytes of shared memory per product. The
+// smaller ones are for problems that do not have a large tile for every multiprocessor, the narrow
+// one for images: three channels fill three of its eight columns.
+// TF32's backward pass fetches B without ldmatrix, and then a large tile needs more registers than
+// three blocks leave it.
+template <class T>
+using LargeTile = Tile<128, 64, 2, 3, std::is_same_v<T, float> ? 2 : 3>;
+using MediumTile = Tile<64, 64, 2, 4, 3>;
+using SmallTile = Tile<64, 32, 2, 4, 4>;
+using NarrowTile = Tile<128, 8, 4, 4, 3>;
+
+/// A convolution as the kernels see it. source: the tensor that is gathered, [images, source_h,
+/// source_w, source_c]; out: the one that is written. The filter is [K, r, s, C], its rows filter_c
+/// elements apart.
+struct ImplicitGemm {
+  int images, source_h, source_w, source_c, out_h, out_w, out_c, filter_c, r, s, stride, pad;
+  bool packed_out;  // rows of out are whole, aligned packs
+};
+
+/// The pixels of the result that one launch phase computes and where they read. Grid pixel (y, x)
+/// is out pixel (y * out_step + out_top, ...); its tap (i, j) reads source pixel (y * step + top +-
+/// i, ...), with the sign of the pass.
+struct PixelGrid {
+  int height, width;
+  int step, top, left;
+  int taps_h, taps_w;
+  int out_step, out_top, out_left;
+
+  /// Chunks of the whole reduction.
+  GPU_DEV int chunks(int chunks_per_tap) const { return taps_h * taps_w * chunks_per_tap; }
+};
+
+/// A pixel of the tile: the source pixel of its first tap, the flat index of that one (negative
+/// where it lies before the image), and the flat index of its out pixel, -1 behind the last.
+struct alignas(16) Row {
+  int top, left, source, out;
+};
+constexpr int kNowhere = -(1 << 30);  // as `top`: every tap lies outside
+
+template <class Tile>
+struct alignas(1024) Shared {
+  unsigned char a[Tile::kStages * Tile::kM * kRowBytes];  // in the end: the tile of the result
+  unsigned char b[Tile::kStages * Tile::kN * kRowBytes];
+  Row rows[Tile::kM];
+};
+
+/// Byte offset of a chunk in rows of Chunks chunks, such that the same chunk of eight rows (what
+/// ldmatrix reads) and eight consecutive chunks (what copies write) lie in different banks.
+template <int Chunks>
+GPU_DEV int swizzle8(int row, int chunk) {
+  return (row * Chunks + (chunk ^ (row / (8 / Chunks) % Chunks))) * 16;
+}
+/// The same for two neighbouring chunks of four rows: fp32 fragments eight columns wide.
+template <int Chunks>
+GPU_DEV int swizzle4(int row, int chunk) {
+  return (row * Chunks + (chunk ^ (row % 4 * 2 % Chunks))) * 16;
+}
+
+/// Byte offset of a pack in rows of `Columns` elements, such that a fragment's eight rows of eight
+/// columns of bf16, or its half of four rows of fp32, lie in different banks.
+template <class T, int Columns>
+GPU_DEV int place_of_pack(int row, int chunk) {
+  constexpr int kRowChunks = Columns / kPack<T>;
+  if constexpr (std::is_same_v<T, float>)
+    return swizzle4<kRowChunks>(row, chunk);
+  else
+    return swizzle8<kRowChunks>(row, chunk);
+}
+
+/// A place in the reduction: chunk `chunk` of tap (i, j). advance() goes kChunks chunks on, without
+/// a division; behind the end i reaches taps_h.
+struct Walk {
+  int chunk, i, j;
+  int chunks_per_tap, taps_w, chunk_step, i_step, j_step;
+
+  GPU_DEV Walk(int first, int per_tap, const PixelGrid& grid)
+      : chunks_per_tap(per_tap), taps_w(max(grid.taps_w, 1)) {  // a phase may have no taps
+    chunk = first % per_tap;
+    i = first / per_tap / taps_w;
+    j = first / per_tap % taps_w;
+    chunk_step = kChunks % per_tap;
+    i_step = kChunks / per_tap / taps_w;
+    j_step = kChunks / per_tap % taps_w;
+  }
+  GPU_DEV void advance() {
+    chunk += chunk_step;
+    j += j_step;
+    i += i_step;
+    if (chunk >= chunks_per_tap) {
+      chunk -= chunks_per_tap;
+      ++j;
+    }
+    if (j >= taps_w) {
+      j -= taps_w;
+      ++i;
+    }
+  }
+};
+
+/// Operand bits as the tensor core should see them; see the note on TF32 above. Infinity and NaN
+/// stay: a carry would make a full NaN into zero.
+template <class T>
+GPU_DEV std::uint32_t operand(std::uint32_t bits) {
+  if constexpr (std::is_same_v<T, float>)
+    return (bits & 0x7F800000u) == 0x7F800000u ? bits : bits + 0x1000u;
+  else
+    return bits;
+}
+
+/// sum += a * b for one k-step of a warp: 32 bytes of every row.
+template <class T, int M, int N>
+GPU_DEV void multiply(float (&sum)[M][N][4], const std::uint32_t (&a)[M][4],
+                      const std::uint32_t (&b)[N][2]) {
+  if constexpr (std::is_same_v<T, float>)
+    gpu::mma_tile_tf32(sum, a, b);
+  else
+    gpu::mma_tile_bf16(sum, a, b);
+}
+
+/// Stores two neighbouring values of a fragment in the tile of the result.
+template <int Columns>
+GPU_DEV void stage_pair(unsigned char* tile, const float*, int row, int column, float v0,
+                        float v1) {
+  *reinterpret_cast<float2*>(tile + place_of_pack<float, Columns>(row, column / 4) +
+                             column % 4 * 4) = make_float2(v0, v1);  // [mma stage f32]
+}
+template <int Columns>
+GPU_DEV void stage_pair(unsigned char* tile, const bf16*, int row, int column, float v0, float v1) {
+  *reinterpret_cast<std::uint32_t*>(tile + place_of_pack<bf16, Columns>(row, column / 8) +
+                                    column % 8 * 2) = gpu::pack_bf16(v0, v1);  // [mma stage bf16]
+}
+
+/// A block computes kM pixels x kN channels of the result; blockIdx.x numbers these tiles, those of
+/// the same pixels side by side so that they share the gathered tensor in L2; blockIdx.z is the
+/// phase. Per step each thread copies chunk t % 8 of kM / 16 pixels and its share of the filters,
+/// then the warps multiply an older stage. supports(): source_c is a multiple of the chunk, pixel
+/// indices fit an int; the launcher: source and filter are 16-byte aligned.
+/// Pass (see the two sources): which pixels and taps there are, how B comes into shared memory and
+/// from there into fragments.
+template <class T, class Tile, template <class, class> class Pass>
+__global__ void __launch_bounds__(kThreads, Tile::kBlocks)
+    conv2d_implicit_gemm_mma_kernel(ImplicitGemm g, const T* __restrict__ source,
+                                    const T* __restrict__ filter, Conv2dEpilogue epilogue,
+                                    T* __restrict__ out) {
+  using P = Pass<T, Tile>;
+  constexpr int kM = Tile::kM, kN = Tile::kN, kStages = Tile::kStages;
+  constexpr int kFragmentsM = Tile::kFragmentsM, kFragmentsN = Tile::kFragmentsN;
+  auto& s = gpu::smem<Shared<Tile>>();
+  const int t = static_cast<int>(threadIdx.x), warp = t / 32, lane = t % 32;
+  const PixelGrid grid = P::grid(g, static_cast<int>(blockIdx.z));
+  const int tiles_n = gpu::cdiv(g.out_c, kN), tile = static_cast<int>(blockIdx.x);
+  const int m0 = tile / tiles_n * kM, n0 = tile % tiles_n * kN;
+  const int pixels = g.images * grid.height * grid.width;
+  if (m0 >= pixels) return;  // the whole block: a phase with fewer pixels than the largest
+
+  for (int row = t; row < kM; row += kThreads) {
+    const int m = m0 + row, x = m % grid.width, line = m / grid.width;
+    const int y = line % grid.height, n = line / grid.height;
+    const int top = y * grid.step + grid.top, left = x * grid.step + grid.left;
+    const int out_y = y * grid.out_step + grid.out_top, out_x = x * grid.out_step + grid.out_left;
+    const bool exists = m < pixels;
+    s.rows[row] = {.top = exists ? top : kNowhere,
+                   .left = left,
+                   .source = exists ? (n * g.source_h + top) * g.source_w + left : 0,
+                   .out = exists ? (n * g.out_h + out_y) * g.out_w + out_x : -1};
+  }
+  __syncthreads();  // the rows are written by one thread each and read by eight
+
+  // A's share of a thread: chunk t % 8 of rows t / 8, t / 8 + 16, ... They swizzle alike.
+  const int per_tap = g.source_c / kPack<T>, chunk = t % kChunks, row0 = t / kChunks;
+  Row rows[kM / kRowsAtOnce];
+#pragma unroll
+  for (int i = 0; i < kM / kRowsAtOnce; ++i) rows[i] = s.rows[row0 + i * kRowsAtOnce];
+  Walk walk(chunk, per_tap, grid);
+  P b_share(g, grid, filter, n0);
+  const auto fill = [&](int stage) {  // called once for each step, in order
+    unsigned char* a = s.a + stage * (kM * kRowBytes) + swizzle8<kChunks>(row0, chunk);
+    const int di = P::kSign * walk.i, dj = P::kSign * walk.j, moved = di * g.source_w + dj;
+    const T* from = source + walk.chunk * kPack<T>;
+#pragma unroll
+    for (int i = 0; i < kM / kRowsAtOnce; ++i) {
+      const bool inside =
+          walk.i < grid.taps_h &&
+          static_cast<unsigned>(rows[i].top + di) < static_cast<unsigned>(g.source_h) &&
+          static_cast<unsigned>(rows[i].left + dj) < static_cast<unsigned>(g.source_w);
+      const Index pixel = inside ? rows[i].source + moved : 0;
+      // [mma fill a]
+      gpu::cp_async<16>(a + i * (kRowsAtOnce * kRowBytes), from + pixel * g.source_c, inside);
+    }
+    walk.advance();
+    b_share.fill(s.b + stage * (kN * kRowBytes));
+  };
+
+  const int warp_m = warp / Tile::kWarpsN * Tile::kWarpM;
+  const int warp_n = warp % Tile::kWarpsN * Tile::kWarpN;
+  // Sums begin with the bias: its loads are over before the first stage has come.
+  float sum[kFragmentsM][kFragmentsN][4];
+#pragma unroll
+  for (int j = 0; j < kFragmentsN; ++j)
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      const int column = n0 + warp_n + j * 8 + lane % 4 * 2 + e % 2;
+      const float bias = epilogue.bias && column < g.out_c ? epilogue.bias[column] : 0.0f;
+#pragma unroll
+      for (int i = 0; i < kFragmentsM; ++i) sum[i][j][e] = bias;
+    }
+
+  const int steps = gpu::cdiv(grid.chunks(per_tap), kChunks);
+#pragma unroll
+  for (int i = 0; i < kStages - 1; ++i) {
+    if (i < steps) fill(i);
+    gpu::cp_async_commit();
+  }
+  int reading = 0, writing = kStages - 1;
+  for (int step = 0; step < steps; ++step) {
+    gpu::cp_async_wait<kStages - 2>();
+    // Everyone's copies of this step have arrived, and everyone has left the stage filled next.
+    __syncthreads();
+    if (step + kStages - 1 < steps) fill(writing);
+    gpu::cp_async_commit();  // empty towards the end, so that the count of groups stays right
+    const unsigned char* stage_a = s.a + reading * (kM * kRowBytes);
+    const unsigned char* stage_b = s.b + reading * (kN * kRowBytes);
+#pragma unroll
+    for (int pair = 0; pair < 2; ++pair) {  // of k-steps, two chunks each
+      std::uint32_t b[2][kFragmentsN][2];
+      P::fragments(b, stage_b, warp_n, pair);
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        std::uint32_t a[kFragmentsM][4];
+#pragma unroll
+        for (int i = 0; i < kFragmentsM; ++i) {
+          const int row = warp_m + i * 16 + lane % 16;
+          // [mma a]
+          gpu::ldmatrix_x4(a[i], stage_a + swizzle8<kChunks>(row, pair * 4 + half * 2 + lane / 16));
+#pragma unroll
+          for (int e = 0; e < 4; ++e) a[i][e] = operand<T>(a[i][e]);
+        }
+        multiply<T>(sum, a, b[half]);
+      }
+    }
+    reading = reading + 1 == kStages ? 0 : reading + 1;
+    writing = writing + 1 == kStages ? 0 : writing + 1;
+  }
+
+  // Through shared memory, because fragments hold 4 or 8 bytes of a row and stores should be 16.
+  static_assert(kN * sizeof(T) <= std::size_t{kStages} * kRowBytes, "the result fits A's stages");
+  __syncthreads();  // everyone has read the last stages, which the tile overwrites
+#pragma unroll
+  for (int i = 0; i < kFragmentsM; ++i)
+#pragma unroll
+    for (int h = 0; h < 2; ++h)
+#pragma unroll
+      for (int j = 0; j < kFragmentsN; ++j) {
+        float v0 = sum[i][j][2 * h], v1 = sum[i][j][2 * h + 1];
+        v0 = v0 < 0.0f ? v0 * epilogue.slope : v0;
+        v1 = v1 < 0.0f ? v1 * epilogue.slope : v1;
+        stage_pair<kN>(s.a, out, warp_m + i * 16 + h * 8 + lane / 4, warp_n + j * 8 + lane % 4 * 2,
+                       v0, v1);
+      }
+  __syncthreads();  // the tile is whole
+  constexpr int kRowPacks = kN / kPack<T>;
+  if (g.packed_out) {
+#pragma unroll
+    for (int i = 0; i < kM * kRowPacks / kThreads; ++i) {
+      const int e = t + i * kThreads, row = e / kRowPacks, pack = e % kRowPacks;
+      const Index pixel = s.rows[row].out;
+      const int column = n0 + pack * kPack<T>;
+      if (pixel >= 0 && column < g.out_c)
+        *reinterpret_cast<uint4*>(out + pixel * g.out_c + column) =  // [mma store]
+            *reinterpret_cast<const uint4*>(s.a + place_of_pack<T, kN>(row, pack));
+    }
+  } else {  // element by element, consecutive lanes on consecutive elements of out
+    const int width = min(kN, g.out_c - n0);
+    for (int e = t; e < kM * width; e += kThreads) {
+      const int row = e / width, column = e % width;
+      const Index pixel = s.rows[row].out;
+      if (pixel >= 0)
+        out[pixel * g.out_c + n0 + column] = reinterpret_cast<const T*>(
+            s.a + place_of_pack<T, kN>(row, column / kPack<T>))[column % kPack<T>];
+    }
+  }
+}
+
+/// Pixels are counted in ints, those of the padded image and of the last, partial tile too.
+inline bool pixels_fit(const Conv2dProblem& d) {
+  constexpr Index kMost = Index{1} << 30;
+  return d.n * (d.h + 2 * d.pad) * (d.w + 2 * d.pad) <= kMost && d.r * d.s * (d.c + d.k) <= kMost;
+}
+
+/// The tensor itself, or a copy of it where packs cannot be read.
+template <class T>
+const T* aligned(Context& ctx, Workspace& scratch, const T* data, Index count) {
+  if (packable(data)) return data;
+  T* copied = scratch.take<T>(static_cast<std::size_t>(count));
+  gpu::copy(copied, data, static_cast<std::size_t>(count) * sizeof(T), ctx.stream);
+  return copied;
+}
+
+template <class T, class Tile, template <class, class> class Pass>
+void launch_tile(Context& ctx, const ImplicitGemm& g, Index pixels, int phases, const T* source,
+                 const T* filter, Conv2dEpilogue epilogue, T* out) {
+  dim3 grid = gpu::grid_for(gpu::cdiv(pixels, Index{Tile::kM}) * gpu::cdiv(g.out_c, Tile::kN), 1);
+  grid.z = static_cast<unsigned>(phases);
+  gpu::launch(conv2d_implicit_gemm_mma_kernel<T, Tile, Pass>,
+              {.grid = grid, .block = kThreads, .smem = sizeof(Shared<Tile>), .stream = ctx.stream},
+              g, source, filter, epilogue, out);
+}
+
+/// Chooses the tile: the largest of which there is one for every multiprocessor. pixels: those of
+/// the largest phase.
+template <class T, template <class, class> class Pass>
+void run_implicit_gemm(Context& ctx, const ImplicitGemm& g, Index pixels, int phases,
+                       const T* source, const T* filter, Conv2dEpilogue epilogue, T* out) {
+  const auto fills_device = [&](Index m, Index n) {
+    return gpu::cdiv(pixels, m) * gpu::cdiv(Index{g.out_c}, n) * phases >=
+           ctx.device().multiprocessors;
+  };
+  const auto run = [&](auto tile) {
+    launch_tile<T, decltype(tile), Pass>(ctx, g, pixels, phases, source, filter, epilogue, out);
+  };
+  if (g.out_c <= NarrowTile::kN)
+    run(NarrowTile{});
+  else if (g.out_c > SmallTile::kN && fills_device(LargeTile<T>::kM, LargeTile<T>::kN))
+    run(LargeTile<T>{});
+  else if (g.out_c > SmallTile::kN && fills_device(MediumTile::kM, MediumTile::kN))
+    run(MediumTile{});
+  else
+    run(SmallTile{});
+}
+
+}  // namespace subpix::kernels::KERNEL_TARGET::mma

@@ -1,0 +1,162 @@
+// What the convolutions on halo tiles read and write, as exact numbers: each activation once a
+// tile, whole sectors, no bank conflicts in the main loops.
+
+#include <fstream>
+#include <functional>
+#include <string>
+
+#include "kernels/sim/sim.h"
+#include "kernels/sim/table.h"
+#include "tests/support/catch.h"
+#include "tests/support/fill.h"
+#include "tests/support/guarded.h"
+
+namespace subpix::tests {
+namespace {
+
+using kernels::Conv2dProblem;
+using kernels::Filter;
+using sim::AccessKind;
+
+/// The line after the comment "// [marker]" of a kernel source.
+int line_after(const std::string& file, const std::string& marker) {
+  std::ifstream in(std::string(SUBPIX_SOURCE_DIR) + "/kernels/cuda/" + file);
+  REQUIRE(in);
+  int number = 0;
+  for (std::string line; std::getline(in, line);) {
+    ++number;
+    if (line.find("// [" + marker + "]") != std::string::npos) return number + 1;
+  }
+  FAIL(marker << " is not in " << file);
+  return 0;
+}
+
+struct Wanted {
+  AccessKind kind;
+  const char* file;
+  const char* marker;
+  std::uint64_t requests, bytes, units, ideal;
+};
+
+void check_accesses(const sim::Stats& s, const std::vector<Wanted>& wanted) {
+  for (const Wanted& w : wanted) {
+    const sim::AccessCounter c = s.at(w.kind, w.file, line_after(w.file, w.marker));
+    INFO(sim::name(w.kind) << " " << w.file << " " << w.marker << "\n" << sim::report(s));
+    CHECK(c.requests == w.requests);
+    CHECK(c.bytes == w.bytes);
+    CHECK(c.units == w.units);
+    CHECK(c.ideal == w.ideal);
+  }
+}
+
+/// Runs forward or backward data with one variant and counts.
+sim::Stats count(const char* variant, int multiprocessors, const Conv2dProblem& d, bool backward) {
+  GuardedBytes::guard_bytes = 0;
+  const sim::Scope scope({.races = false, .count = true});
+  kernels::DeviceInfo device = kernels::sim::device_info();
+  device.multiprocessors = multiprocessors;
+  kernels::Context ctx(kernels::sim::table(), device);
+  const kernels::TypedOps<bf16>& ops = ctx.table().typed<bf16>();
+  ctx.override_variant(ops.conv2d_forward.name(), variant);
+  ctx.override_variant(ops.conv2d_backward_data.name(), variant);
+  Buffers buffers(ctx);
+  const bf16* w = buffers.in<bf16>("w", fill_values<bf16>(Fill::Integers, d.w_count(), "", "w"));
+  const Index in = backward ? d.y_count() : d.x_count();
+  const bf16* x = buffers.in<bf16>("x", fill_values<bf16>(Fill::Integers, in, "", "x"));
+  bf16* y = buffers.out<bf16>("y", backward ? d.x_count() : d.y_count());
+  ctx.table().memory.synchronize(ctx);
+  sim::reset_stats();
+  if (backward)
+    ops.conv2d_backward_data(ctx, d, x, Filter<bf16>(w), y);
+  else
+    ops.conv2d_forward(ctx, d, x, Filter<bf16>(w), nullptr, y);
+  ctx.table().memory.synchronize(ctx);
+  return sim::stats();
+}
+
+}  // namespace
+
+TEST_CASE("[check] halo_mma loads each activation once a tile, without bank conflicts") {
+  // One image of the trunk on its share of the multiprocessors: 8 blocks of 3 x 24 outputs, four
+  // warps, 9 taps. A warp works on 5 x 4 tiles of products and half of the 64 channels.
+  const std::uint64_t blocks = 8, warp_steps = blocks * 4 * 9 * 2;
+  const std::uint64_t a = warp_steps * 5, b = warp_steps * 2;
+  // Rows of 24 pixels of 128 bytes: five a tile, four where the image ends. A warp copies four.
+  const std::uint64_t pixels = (6 * 5 + 2 * 4) * 24, filters = blocks * 9 * 64;
+  for (const bool backward : {false, true}) {
+    const sim::Stats s = count("halo_mma", 8, {1, 24, 24, 64, 64, 3, 3, 1, 1}, backward);
+    CHECK(s.launches == 1);
+    CHECK(s.blocks == blocks);
+    CHECK(s.mma == warp_steps * 5 * 4);
+    CHECK(s.ldmatrix == a + b);
+    CHECK(s.cp_async == (blocks * 5 * 26 + filters) * 8);
+    CHECK(s.block_barriers == blocks * (9 + 4));
+    const sim::AccessCounter fill = s.at(AccessKind::GlobalLoad, "conv2d_halo_mma.cu",
+                                         line_after("conv2d_halo_mma.cu", "halo fill"));
+    CHECK(fill.bytes == pixels * 128);
+    CHECK(fill.units == pixels * 4);
+    CHECK(fill.ideal == pixels * 4);
+    const char* marker = backward ? "fragment b transposed" : "fragment b";
+    check_accesses(
+        s, {{AccessKind::GlobalLoad, "conv2d_halo_mma.cu", "halo filter", filters / 4,
+             filters * 128, filters * 4, filters * 4},
+            {AccessKind::SharedStore, "conv2d_halo_mma.cu", "halo filter", filters / 4,
+             filters * 128, filters, filters},
+            {AccessKind::SharedLoad, "conv2d_halo_mma.cu", "halo a", a, a * 512, a * 4, a * 4},
+            {AccessKind::SharedLoad, "conv2d_fragments.cuh", marker, b, b * 512, b * 4, b * 4},
+            // Two of the four warps, 5 x 4 tiles of two requests.
+            {AccessKind::SharedStore, "conv2d_fragments.cuh", "stage", blocks * 2 * 40,
+             blocks * 2 * 40 * 128, blocks * 2 * 40, blocks * 2 * 40},
+            {AccessKind::GlobalStore, "conv2d_fragments.cuh", "store", 24 * 24 / 4, 24 * 24 * 128,
+             24 * 24 * 4, 24 * 24 * 4}});
+  }
+}
+
+TEST_CASE("[check] halo_mma has no bank conflicts where tile rows break within a request") {
+  // Tiles of 12 columns: eight rows of the product lie on two rows of the patch.
+  const sim::Stats s = count("halo_mma", 1, {1, 12, 12, 64, 64, 3, 3, 1, 1}, false);
+  const std::uint64_t a = 6 * 9 * 2 * 3;  // one block of six warps
+  CHECK(s.blocks == 1);
+  check_accesses(
+      s, {{AccessKind::SharedLoad, "conv2d_halo_mma.cu", "halo a", a, a * 512, a * 4, a * 4}});
+}
+
+TEST_CASE("[check] column_sum_mma reads each pixel once a tile, without bank conflicts") {
+  // The tail on one tile of 8 x 24 outputs: 16 rows of 32 pixels, those outside are zeros.
+  const sim::Stats s = count("column_sum_mma", 132, {1, 8, 24, 64, 3, 9, 9, 1, 4}, false);
+  const std::uint64_t steps = 4 * 9 * 4;  // warps, taps, 16 channels
+  CHECK(s.blocks == 1);
+  CHECK(s.mma == steps * 4 * 4);
+  CHECK(s.ldmatrix == steps * (4 + 2));
+  CHECK(s.cp_async == (16 * 32 + 243) * 8);
+  // 192 pixels by 3 outputs by 9 taps; 576 outputs by warps of 32.
+  check_accesses(s, {{AccessKind::SharedLoad, "conv2d_column_sum_mma.cu", "sum a", steps * 4,
+                      steps * 4 * 512, steps * 4 * 4, steps * 4 * 4},
+                     {AccessKind::SharedLoad, "conv2d_column_sum_mma.cu", "sum add", 576 / 32 * 9,
+                      576 * 9 * 4, 576 / 32 * 9, 576 / 32 * 9},
+                     {AccessKind::GlobalStore, "conv2d_column_sum_mma.cu", "sum store", 576 / 32,
+                      576 * 2, 576 / 16, 576 / 16}});
+  CHECK(s.at(AccessKind::GlobalLoad, "conv2d_column_sum_mma.cu",
+             line_after("conv2d_column_sum_mma.cu", "sum fill"))
+            .bytes == 8 * 24 * 128);
+}
+
+TEST_CASE("[check] few_channels_mma gathers pairs without bank conflicts") {
+  // The first layer of VGG19 on one tile of 8 x 16 outputs: reduction 3 x 10, padded to 32.
+  const sim::Stats s = count("few_channels_mma", 132, {1, 8, 16, 3, 64, 3, 3, 1, 1}, false);
+  const std::uint64_t steps = 4 * 2;  // warps, 16 values
+  CHECK(s.blocks == 1);
+  CHECK(s.mma == steps * 2 * 8);
+  CHECK(s.ldmatrix == steps * 4);
+  const sim::AccessCounter gather = s.at(AccessKind::SharedLoad, "conv2d_few_channels_mma.cu",
+                                         line_after("conv2d_few_channels_mma.cu", "few gather"));
+  CHECK(gather.requests == steps * 8);
+  CHECK(gather.units == gather.ideal);
+  CHECK(s.at(AccessKind::GlobalLoad, "conv2d_few_channels_mma.cu",
+             line_after("conv2d_few_channels_mma.cu", "few load"))
+            .bytes == 8 * 16 * 3 * 2);
+  check_accesses(s, {{AccessKind::GlobalStore, "conv2d_fragments.cuh", "store", 8 * 16 / 4,
+                      8 * 16 * 128, 8 * 16 * 4, 8 * 16 * 4}});
+}
+
+}  // namespace subpix::tests
