@@ -166,7 +166,7 @@ struct RunConfig {
 
   models::GeneratorConfig generator_config() const;
   models::DiscriminatorConfig discriminator_config() const;
-  engine::DType compute_type() const;  ///< of maps: BF16 where precision is "bf16"
+  DType compute_type() const;  ///< of maps: BF16 where precision is "bf16"
   Index total_steps() const;
   bool uses_vgg() const;
   bool uses_adversarial() const;

@@ -144,8 +144,8 @@ models::DiscriminatorConfig RunConfig::discriminator_config() const {
   return d;
 }
 
-engine::DType RunConfig::compute_type() const {
-  return precision == "bf16" ? engine::DType::BF16 : engine::DType::F32;
+DType RunConfig::compute_type() const {
+  return precision == "bf16" ? DType::BF16 : DType::F32;
 }
 
 Index RunConfig::total_steps() const {

@@ -93,7 +93,7 @@ Tensor Discriminator::operator()(const Tensor& image) const {
   Tensor x = convolve(ops::cast(image, compute_type_));
   x = ops::reshape(x, {x.dim(0), x.dim(1) * x.dim(2) * x.dim(3)});
   x = ops::leaky_relu((*fc1_)(x), config_.slope);
-  return (*fc2_)(ops::cast(x, engine::DType::F32));
+  return (*fc2_)(ops::cast(x, DType::F32));
 }
 
 /// Where the backend fuses, no map is written after its batch norm but the last: each convolution

@@ -29,13 +29,13 @@ class Discriminator : public engine::nn::Module {
   const DiscriminatorConfig& config() const { return config_; }
   /// Type of the maps in between, F32 at first. BF16: mixed precision; weights, statistics, the
   /// last dense layer and the logits stay F32.
-  void set_compute_type(engine::DType type) { compute_type_ = type; }
+  void set_compute_type(DType type) { compute_type_ = type; }
 
  private:
   struct Block;
   engine::Tensor convolve(const engine::Tensor& image) const;
   DiscriminatorConfig config_;
-  engine::DType compute_type_ = engine::DType::F32;
+  DType compute_type_ = DType::F32;
   std::vector<std::unique_ptr<Block>> blocks_;
   std::unique_ptr<engine::nn::Dense> fc1_, fc2_;
 };

@@ -153,7 +153,7 @@ Tensor Generator::operator()(const Tensor& lr) const {
     x = ops::add(head, (*trunk_bn_)((*trunk_conv_)(x)));
   for (const auto& up : up_) x = (*up)(x);
   // 8 bits of a bf16 are too few for a picture.
-  return compute_type_ == engine::DType::BF16 ? tail_->forward_wide(x) : (*tail_)(x);
+  return compute_type_ == DType::BF16 ? tail_->forward_wide(x) : (*tail_)(x);
 }
 
 double Generator::receptive_radius() const { return config_.trunk_radius() + config_.up_radius(); }

@@ -36,7 +36,7 @@ class Generator : public engine::nn::Module {
   const GeneratorConfig& config() const { return config_; }
   /// Type of the maps in between, F32 at first. BF16: mixed precision; weights, statistics and the
   /// output stay F32.
-  void set_compute_type(engine::DType type) { compute_type_ = type; }
+  void set_compute_type(DType type) { compute_type_ = type; }
   /// Context in LR pixels beyond which input cannot change an output: trunk_radius() + up_radius(),
   /// 39.5 for 16 blocks at x4.
   double receptive_radius() const;
@@ -45,7 +45,7 @@ class Generator : public engine::nn::Module {
   struct Block;
   struct Up;
   GeneratorConfig config_;
-  engine::DType compute_type_ = engine::DType::F32;
+  DType compute_type_ = DType::F32;
   std::unique_ptr<engine::nn::Conv2d> head_;
   std::unique_ptr<engine::nn::PRelu> head_prelu_;
   std::vector<std::unique_ptr<Block>> blocks_;

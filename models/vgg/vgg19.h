@@ -43,7 +43,7 @@ class Vgg19 {
   engine::Tensor features(const engine::Tensor& image, const VggLayer& layer) const;
   const VggInput& input() const { return input_; }
   /// Type of the feature maps, F32 at first; weights are kept in F32.
-  void set_compute_type(engine::DType type) { compute_type_ = type; }
+  void set_compute_type(DType type) { compute_type_ = type; }
 
  private:
   struct Conv {
@@ -52,7 +52,7 @@ class Vgg19 {
   };
   VggInput input_;
   VggLayer last_;
-  engine::DType compute_type_ = engine::DType::F32;
+  DType compute_type_ = DType::F32;
   engine::Tensor scale_, shift_;
   std::vector<Conv> convs_;
 };

@@ -30,8 +30,18 @@ std::vector<TableUnderTest> make_tables() {
 }  // namespace
 
 std::vector<TableUnderTest>& tables_under_test() {
-  static std::vector<TableUnderTest> tables = make_tables();
-  return tables;
+  // What the contexts give back at the end is queued; it must run before the program ends.
+  struct Tables {
+    std::vector<TableUnderTest> all = make_tables();
+    ~Tables() {
+      for (const TableUnderTest& t : all) {
+        t.ctx->trim_workspace();
+        t.table->memory.synchronize(*t.ctx);
+      }
+    }
+  };
+  static Tables tables;
+  return tables.all;
 }
 
 }  // namespace subpix::tests

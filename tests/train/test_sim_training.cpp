@@ -20,14 +20,15 @@ using engine::Tensor;
 using subpix::tests::fixture_path;
 
 constexpr Index kSteps = 3;
-constexpr double kRate = 1e-3;
+constexpr double kRate = 1e-4;
 
 /// Two blocks, 16x16 crops; a pixel phase, then content, adversarial and VGG terms.
 RunConfig tiny(Index channels, const std::string& precision) {
   RunConfig c;
   c.precision = precision;
   c.data.crop = 16;
-  c.data.batch = 2;
+  c.data.batch =
+      8;  // the discriminator ends with one pixel an image, and needs a batch to normalise
   c.model.blocks = 2;
   c.model.channels = channels;
   c.discriminator = {channels, 32, 0.2};
@@ -36,6 +37,7 @@ RunConfig tiny(Index channels, const std::string& precision) {
     p.steps = kSteps;
     p.lr = kRate;
   }
+  c.phases[1].steps = kSteps - 1;
   c.phases[1].name = "adversarial";
   c.phases[1].loss.vgg = VggLoss{"conv2_2", Distance::Squared, 0.1, 1.0, Reduction::Mean};
   c.phases[1].loss.adversarial = AdversarialLoss{0.01};
@@ -136,73 +138,97 @@ std::map<std::string, std::vector<float>> gradients(const std::string& backend,
 }
 
 /// Note [Bounds of a step]: each of the about 40 ops on a path rounds its result by at most u and
-/// sums K <= 5184 products with at most (4 + 4 sqrt K) 2^-24 of their magnitude. Errors of
-/// different ops are independent and add like the root of their number; batch norm over few pixels
-/// and activations whose sign flips amplify them. fp32: sqrt(40) * 292 * 2^-24 = 1.1e-4. bf16: u is
-/// 2^-9 on average, sqrt(40) * 2^-9 = 1.2e-2. Both get a factor of 8 for the amplification.
-double step_bound(const std::string& precision) { return precision == "bf16" ? 0.1 : 1e-3; }
+/// sums K <= 5184 products with at most (4 + 4 sqrt K) 2^-24 of their magnitude; errors of
+/// different ops are independent and add like the root of their number. fp32: sqrt(40) * 292 *
+/// 2^-24 = 1.1e-4, with a factor of 8 for what batch norm over few pixels amplifies. In bf16 that
+/// amplification is the problem's own: eight batch norms over down to eight values. So the
+/// reference's bf16 run is the measure: what rounding to bf16 changes there (against fp32), right
+/// kernels may change twice.
+constexpr double kFp32Bound = 1e-3;
+double bf16_bound(double reference_change) { return 2.0 * reference_change + 0.02; }
 
 }  // namespace
 
 TEST_CASE("every gradient under the simulator is the reference's", "[sim]") {
-  const std::string precision = GENERATE("fp32", "bf16");
   const Index channels = GENERATE(8, 64);
-  CAPTURE(precision, channels);
-  const RunConfig config = tiny(channels, precision);
-  const auto want = gradients("reference", config), got = gradients("sim", config);
+  CAPTURE(channels);
+  const RunConfig exact = tiny(channels, "fp32"), mixed = tiny(channels, "bf16");
+  const auto want = gradients("reference", exact), got = gradients("sim", exact);
+  const auto want_mixed = gradients("reference", mixed), got_mixed = gradients("sim", mixed);
   REQUIRE(want.size() == got.size());
   for (const auto& [name, values] : want) {
     INFO(name);
-    CHECK(distance(got.at(name), values) <= step_bound(precision));
+    CHECK(distance(got.at(name), values) <= kFp32Bound);
+    CHECK(distance(got_mixed.at(name), values) <=
+          bf16_bound(distance(want_mixed.at(name), values)));
   }
 }
 
+/// Share of the weights under `prefix` that lie further than `close` from the other run's.
+double share_apart(const Outcome& a, const Outcome& b, const std::string& prefix, double close) {
+  std::size_t all = 0, apart = 0;
+  // Adam moves no weight by more than its rate a step.
+  const double most = 2.0 * kRate * static_cast<double>(2 * kSteps) * 1.1;
+  for (const auto& [name, values] : a.state) {
+    if (!name.starts_with(prefix) || name.find("running") != std::string::npos ||
+        name.find("adam") != std::string::npos)
+      continue;
+    INFO(name);
+    const std::vector<float>& other = b.state.at(name);
+    REQUIRE(other.size() == values.size());
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      const double off = std::fabs(double{other[i]} - values[i]);
+      if (!(off <= most)) FAIL_CHECK(name << "[" << i << "] is off by " << off);
+      ++all;
+      apart += !(off <= close);
+    }
+  }
+  return static_cast<double>(apart) / static_cast<double>(all);
+}
+
 TEST_CASE("training under the simulator follows the reference", "[sim]") {
-  const std::string precision = GENERATE("fp32", "bf16");
   const Index channels = GENERATE(8, 64);
-  CAPTURE(precision, channels);
-  const RunConfig config = tiny(channels, precision);
-  const Outcome want = train("reference", config), got = train("sim", config);
+  CAPTURE(channels);
+  const Outcome want = train("reference", tiny(channels, "fp32"));
+  const Outcome want_mixed = train("reference", tiny(channels, "bf16"));
+  const Outcome got = train("sim", tiny(channels, "fp32"));
+  const Outcome got_mixed = train("sim", tiny(channels, "bf16"));
   REQUIRE(got.reports.size() == want.reports.size());
   for (std::size_t i = 0; i < want.reports.size(); ++i) {
     CAPTURE(i);
-    // Steps of the same size with other signs where gradients are near zero drive the runs apart.
-    const double bound = step_bound(precision) * static_cast<double>(1 + 2 * i);
     const StepReport &a = got.reports[i], &b = want.reports[i];
+    const StepReport &c = got_mixed.reports[i], &d = want_mixed.reports[i];
+    // Where gradients are near zero Adam's first steps go either way, so the runs drift apart.
+    const double bound = kFp32Bound * static_cast<double>(1 + 4 * i);
     REQUIRE(a.terms.size() == b.terms.size());
     for (std::size_t t = 0; t < b.terms.size(); ++t) {
       INFO(b.terms[t].name);
       CHECK(relative(a.terms[t].loss, b.terms[t].loss) <= bound);
       CHECK(relative(a.terms[t].gradient, b.terms[t].gradient) <= 2.0 * bound);
+      CHECK(relative(c.terms[t].loss, b.terms[t].loss) <=
+            bf16_bound(relative(d.terms[t].loss, b.terms[t].loss)));
     }
-    if (b.adversary) CHECK(relative(a.adversary->loss, b.adversary->loss) <= bound);
+    if (!b.adversary) continue;
+    CHECK(relative(a.adversary->loss, b.adversary->loss) <= bound);
+    CHECK(relative(c.adversary->loss, b.adversary->loss) <=
+          bf16_bound(relative(d.adversary->loss, b.adversary->loss)));
   }
-  // Adam moves no weight by more than its rate a step; nearly all must have moved the same way.
-  std::size_t all = 0, near = 0;
-  const double most = 2.0 * kRate * static_cast<double>(2 * kSteps) * 1.1;
-  const double close = precision == "bf16" ? 0.5 * kRate : 0.05 * kRate;
-  for (const auto& [name, values] : want.state) {
-    INFO(name);
-    const std::vector<float>& other = got.state.at(name);
-    REQUIRE(other.size() == values.size());
-    const bool weight =
-        name.find("running") == std::string::npos && name.find("adam") == std::string::npos;
-    if (!weight) continue;
-    for (std::size_t i = 0; i < values.size(); ++i) {
-      const double off = std::fabs(double{other[i]} - values[i]);
-      REQUIRE(off <= most);
-      ++all;
-      near += off <= close;
-    }
+  // The discriminator's gradients, which pass eight batch norms, have more elements near zero.
+  for (const auto& [prefix, most] : {std::pair{"g.", 0.01}, std::pair{"d.", 0.1}}) {
+    const double apart = share_apart(want, got, prefix, 0.05 * kRate);
+    const double apart_mixed = share_apart(want, got_mixed, prefix, 0.5 * kRate);
+    const double reference_apart = share_apart(want, want_mixed, prefix, 0.5 * kRate);
+    CAPTURE(prefix, apart, apart_mixed, reference_apart);
+    CHECK(apart <= most);
+    CHECK(apart_mixed <= 1.25 * reference_apart + 0.01);
   }
-  CAPTURE(all, near);
-  CHECK(static_cast<double>(near) >= 0.99 * static_cast<double>(all));
 }
 
 TEST_CASE("training gives the same bits under every schedule, with and without a graph", "[sim]") {
   const std::string precision = GENERATE("fp32", "bf16");
   CAPTURE(precision);
   RunConfig config = tiny(8, precision);
+  config.data.batch = 2;
   config.phases[0].steps = config.phases[1].steps = 5;  // two warm-ups, the capture, two replays
   const auto run = [&](sim::Schedule schedule, std::uint64_t seed, bool graph) {
     sim::Config c;
