@@ -89,7 +89,7 @@ template <class T>
 void run_channel_pack(Context& ctx, const ChannelProblem& p, const T* x, const float* scale,
                       const float* shift, T* y) {
   if (!packable(x, scale, shift, y))
-    return run_elementwise_direct(ctx, p.count(), ChannelLine{scale, shift, p.c}, y, x);
+    return run_elementwise_vec4(ctx, p.count(), ChannelLine{scale, shift, p.c}, y, x);
   const Index packs = p.count() / kPack<T>;
   gpu::launch(channel_affine_pack_kernel<T>,
               {.grid = gpu::grid_for(packs, kElementThreads * kUnroll<kPack<T>>),

@@ -3,10 +3,11 @@
 
 #include <cmath>
 #include <cstring>
+#include <memory>
 #include <string>
 #include <vector>
 
-#include "kernels/cuda/gpu/gpu.cuh"
+#include "kernels/sim/runtime.h"
 #include "kernels/sim/sim.h"
 #include "kernels/sim/table.h"
 #include "tests/support/catch.h"
@@ -14,7 +15,15 @@
 namespace subpix::tests {
 namespace {
 
-using namespace kernels;
+using kernels::AdamProblem;
+using kernels::AdamTensor;
+using kernels::Context;
+using kernels::ElementProblem;
+using kernels::Index;
+using kernels::LossProblem;
+using kernels::Reduction;
+using kernels::TypedOps;
+using kernels::VariationProblem;
 
 /// Device memory with `shift` unused elements in front of a view, and one behind it.
 template <class T>
@@ -51,7 +60,8 @@ std::vector<T> numbers(std::size_t n, int step) {
 template <>
 std::vector<std::uint8_t> numbers<std::uint8_t>(std::size_t n, int step) {
   std::vector<std::uint8_t> values;
-  for (std::size_t i = 0; i < n; ++i) values.push_back(static_cast<std::uint8_t>(i * 29 + step));
+  for (std::size_t i = 0; i < n; ++i)
+    values.push_back(static_cast<std::uint8_t>(i * 29 + static_cast<std::size_t>(step)));
   return values;
 }
 
@@ -66,6 +76,7 @@ void check_same(const std::vector<T>& a, const std::vector<T>& b) {
 template <class Out, class In, class Call>
 void compare_views(Context& ctx, std::size_t n, Call&& call) {
   std::vector<Out> want;
+  std::vector<float> want_loss;
   for (const std::size_t shift : {0, 1, 2, 3}) {
     INFO("shift " << shift);
     View<In> x(ctx, numbers<In>(n, 3), shift), t(ctx, numbers<In>(n, 5), shift);
@@ -73,7 +84,6 @@ void compare_views(Context& ctx, std::size_t n, Call&& call) {
     View<float> loss(ctx, {0.0f}, 0);
     call(x.data(), t.data(), loss.data(), y.data());
     const std::vector<Out> got = y.read();
-    static std::vector<float> want_loss;
     if (shift == 0) {
       want = got;
       want_loss = loss.read();
@@ -119,7 +129,7 @@ void compare_typed(Context& ctx) {
 }  // namespace
 
 TEST_CASE("views at any address give what tensors give", "[sim]") {
-  Context ctx(sim::table(), sim::device_info());
+  Context ctx(kernels::sim::table(), kernels::sim::device_info());
   compare_typed<float>(ctx);
   compare_typed<bf16>(ctx);
   const ElementProblem e{.count = 1003};
@@ -137,7 +147,7 @@ TEST_CASE("views at any address give what tensors give", "[sim]") {
 
 TEST_CASE("reductions of more chunks than blocks take each element once", "[sim]") {
   if (sim::flavour() != sim::Flavour::Sim) return;  // nothing new for them, and slow
-  Context ctx(sim::table(), sim::device_info());
+  Context ctx(kernels::sim::table(), kernels::sim::device_info());
   // Two rounds of 512 blocks and a remainder: 4096 floats a chunk. Ones, so that the sum is exact.
   const Index n = 2 * 512 * 4096 + 4097;
   std::vector<float> ones(static_cast<std::size_t>(n), 1.0f);
@@ -153,9 +163,9 @@ TEST_CASE("reductions of more chunks than blocks take each element once", "[sim]
 }
 
 TEST_CASE("adam: long lists, empty tensors and views, in a graph with new scalars", "[sim]") {
-  void* stream = gpu::create_stream();
+  void* stream = sim::create_stream();
   {
-    Context ctx(sim::table(), sim::device_info());
+    Context ctx(kernels::sim::table(), kernels::sim::device_info());
     ctx.stream = stream;
     // More than a launch takes, some empty, some at odd addresses, one of several blocks.
     std::vector<std::vector<std::unique_ptr<View<float>>>> buffers;
@@ -178,12 +188,12 @@ TEST_CASE("adam: long lists, empty tensors and views, in a graph with new scalar
       buffers.push_back(std::move(own));
     }
     View<float> scalars(ctx, {0.0f, 0.0f}, 0);
-    gpu::synchronize(stream);
+    sim::synchronize(stream);
     sim::reset_stats();
-    gpu::begin_capture(stream);
+    sim::begin_capture(stream);
     const std::vector<AdamTensor> kept = list;
     ctx.table().adam(ctx, p, list.data(), static_cast<int>(list.size()), scalars.data());
-    void* graph = gpu::end_capture(stream);
+    void* graph = sim::end_capture(stream);
     list.assign(list.size(), AdamTensor{});  // the graph has its own copy
 
     std::vector<std::vector<float>> w, m, v;
@@ -195,8 +205,8 @@ TEST_CASE("adam: long lists, empty tensors and views, in a graph with new scalar
     for (const float step : {0.25f, 0.125f}) {
       const float now[2] = {step, 2.0f};
       ctx.table().memory.copy_to_device(ctx, scalars.data(), now, sizeof now);
-      gpu::launch_graph(graph, stream);
-      gpu::synchronize(stream);
+      sim::launch_graph(graph, stream);
+      sim::synchronize(stream);
       for (std::size_t k = 0; k < kept.size(); ++k) {
         const std::vector<float> g = buffers[k][1]->read(), got = buffers[k][0]->read();
         const std::vector<bf16> copy = copies[k]->read();
@@ -211,10 +221,10 @@ TEST_CASE("adam: long lists, empty tensors and views, in a graph with new scalar
       }
     }
     CHECK(sim::stats().launches == 2 * 3);  // 200 tensors by 96, twice
-    gpu::destroy_graph(graph);
+    sim::destroy_graph(graph);
   }
-  gpu::synchronize(stream);
-  gpu::destroy_stream(stream);
+  sim::synchronize(stream);
+  sim::destroy_stream(stream);
 }
 
 }  // namespace subpix::tests

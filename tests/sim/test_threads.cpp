@@ -99,7 +99,7 @@ TEST_CASE("neighbouring bytes and halves of a word may be written by different t
 }
 
 TEST_CASE("builtin mathematics") {
-  Buffer<float> in(std::vector<float>{4.0f, 0.5f}), out(6);
+  Buffer<float> in(std::vector<float>{4.0f, 0.5f}), out(8);
   k::mathematics(in.data(), out.data());
   const std::vector<float> got = out.read();
   CHECK(got[0] == Approx(0.5 + std::exp(0.5) + std::log(4.0)));
@@ -108,6 +108,8 @@ TEST_CASE("builtin mathematics") {
   CHECK(got[3] == 4.5f);
   CHECK(got[4] == 3.0f + 3.0f + 2.0f);
   CHECK(got[5] == 4.0f + 4.0f + 6.0f);
+  CHECK(got[6] == 1.0f);
+  CHECK(std::abs(got[7]) < 1e-15f);
 }
 
 TEST_CASE("cooperative grids and own grid barriers are right under every schedule") {

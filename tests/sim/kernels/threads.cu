@@ -148,6 +148,7 @@ __global__ void mathematics_kernel(const float* x, float* out) {
   out[4] = static_cast<float>(__umulhi(0x80000000u, 6u) + static_cast<unsigned>(min(3, 4)) +
                               max(1u, 2u));
   out[5] = min(a, __int_as_float(0x7FC00000)) + max(a, b) + static_cast<float>(max(5l, 6l));
+  sincospif(b, out + 6, out + 7);
 }
 
 __global__ void copy_bytes_kernel(const std::uint8_t* x, std::uint8_t* y, const bf16* a, bf16* b,
