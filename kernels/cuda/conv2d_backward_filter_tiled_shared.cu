@@ -50,7 +50,7 @@ struct FilterTarget {
 /// other half is multiplied. The blocks of the first elements also sum dy for db, one thread a
 /// filter. Vec = 4: C and K are multiples of 4 and pointers are aligned.
 template <class Tile, int Vec, class T>
-__global__ void __launch_bounds__(Tile::kThreads)
+__global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks)
     conv2d_backward_filter_tiled_shared_kernel(Conv2dShape d, int pixels_each,
                                                const T* __restrict__ x, const T* __restrict__ dy,
                                                FilterTarget target) {

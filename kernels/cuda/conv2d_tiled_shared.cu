@@ -98,7 +98,7 @@ struct SubConvolution {
 /// while the other half is multiplied. Vec = 4: 16-byte loads; the source's channels (and for
 /// backward data w's) are a multiple of 4 and pointers are aligned. wide: so are the output's.
 template <Pass pass, class Tile, int Vec, class T>
-__global__ void __launch_bounds__(Tile::kThreads)
+__global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks)
     conv2d_tiled_shared_kernel(Conv2dShape d, const T* __restrict__ source, const T* __restrict__ w,
                                Conv2dEpilogue epilogue, bool wide, T* __restrict__ out) {
   constexpr int kThreads = Tile::kThreads, kSign = SubConvolution<pass>::kSign;

@@ -72,6 +72,8 @@ struct RegisterTile {
   static_assert(ThreadN == 4 || N / (ThreadN / 4) % 32 == 0);
   static constexpr int kM = M, kN = N, kThreadM = ThreadM, kThreadN = ThreadN;
   static constexpr int kThreadsN = N / ThreadN, kThreads = M / ThreadM * kThreadsN;
+  // Blocks that must fit an SM: 168 registers a thread for 64 sums, 128 for fewer.
+  static constexpr int kBlocks = (ThreadM * ThreadN >= 64 ? 384 : 512) / kThreads;
 
   int m, n;  // first row and column of this thread
   float sum[ThreadM][ThreadN] = {};
