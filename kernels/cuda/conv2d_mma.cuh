@@ -78,18 +78,16 @@ struct PixelGrid {
   GPU_DEV int chunks(int chunks_per_tap) const { return taps_h * taps_w * chunks_per_tap; }
 };
 
-/// A pixel of the tile: the source pixel of its first tap, the flat index of that one (negative
-/// where it lies before the image), and the flat index of its out pixel, -1 behind the last.
-struct alignas(16) Row {
-  int top, left, source, out;
-};
-constexpr int kNowhere = -(1 << 30);  // as `top`: every tap lies outside
+constexpr int kNowhere = -(1 << 30);  // as the top of a pixel: every tap lies outside
 
 template <class Tile>
 struct alignas(1024) Shared {
   unsigned char a[Tile::kStages * Tile::kM * kRowBytes];  // in the end: the tile of the result
   unsigned char b[Tile::kStages * Tile::kN * kRowBytes];
-  Row rows[Tile::kM];
+  // For each pixel of the tile the source pixel of its first tap, the flat index of that one
+  // (negative where it lies before the image), and the flat index of its out pixel, -1 behind the
+  // last.
+  int top[Tile::kM], left[Tile::kM], source[Tile::kM], out[Tile::kM];
 };
 
 /// Byte offset of a chunk in rows of Chunks chunks, such that the same chunk of eight rows (what
@@ -207,18 +205,22 @@ __global__ void __launch_bounds__(kThreads, Tile::kBlocks)
     const int top = y * grid.step + grid.top, left = x * grid.step + grid.left;
     const int out_y = y * grid.out_step + grid.out_top, out_x = x * grid.out_step + grid.out_left;
     const bool exists = m < pixels;
-    s.rows[row] = {.top = exists ? top : kNowhere,
-                   .left = left,
-                   .source = exists ? (n * g.source_h + top) * g.source_w + left : 0,
-                   .out = exists ? (n * g.out_h + out_y) * g.out_w + out_x : -1};
+    s.top[row] = exists ? top : kNowhere;
+    s.left[row] = left;
+    s.source[row] = exists ? (n * g.source_h + top) * g.source_w + left : 0;
+    s.out[row] = exists ? (n * g.out_h + out_y) * g.out_w + out_x : -1;
   }
   __syncthreads();  // the rows are written by one thread each and read by eight
 
   // A's share of a thread: chunk t % 8 of rows t / 8, t / 8 + 16, ... They swizzle alike.
   const int per_tap = g.source_c / kPack<T>, chunk = t % kChunks, row0 = t / kChunks;
-  Row rows[kM / kRowsAtOnce];
+  int top[kM / kRowsAtOnce], left[kM / kRowsAtOnce], first[kM / kRowsAtOnce];
 #pragma unroll
-  for (int i = 0; i < kM / kRowsAtOnce; ++i) rows[i] = s.rows[row0 + i * kRowsAtOnce];
+  for (int i = 0; i < kM / kRowsAtOnce; ++i) {
+    top[i] = s.top[row0 + i * kRowsAtOnce];
+    left[i] = s.left[row0 + i * kRowsAtOnce];
+    first[i] = s.source[row0 + i * kRowsAtOnce];
+  }
   Walk walk(chunk, per_tap, grid);
   P b_share(g, grid, filter, n0);
   const auto fill = [&](int stage) {  // called once for each step, in order
@@ -227,11 +229,10 @@ __global__ void __launch_bounds__(kThreads, Tile::kBlocks)
     const T* from = source + walk.chunk * kPack<T>;
 #pragma unroll
     for (int i = 0; i < kM / kRowsAtOnce; ++i) {
-      const bool inside =
-          walk.i < grid.taps_h &&
-          static_cast<unsigned>(rows[i].top + di) < static_cast<unsigned>(g.source_h) &&
-          static_cast<unsigned>(rows[i].left + dj) < static_cast<unsigned>(g.source_w);
-      const Index pixel = inside ? rows[i].source + moved : 0;
+      const bool inside = walk.i < grid.taps_h &&
+                          static_cast<unsigned>(top[i] + di) < static_cast<unsigned>(g.source_h) &&
+                          static_cast<unsigned>(left[i] + dj) < static_cast<unsigned>(g.source_w);
+      const Index pixel = inside ? first[i] + moved : 0;
       // [mma fill a]
       gpu::cp_async<16>(a + i * (kRowsAtOnce * kRowBytes), from + pixel * g.source_c, inside);
     }
@@ -311,7 +312,7 @@ __global__ void __launch_bounds__(kThreads, Tile::kBlocks)
 #pragma unroll
     for (int i = 0; i < kM * kRowPacks / kThreads; ++i) {
       const int e = t + i * kThreads, row = e / kRowPacks, pack = e % kRowPacks;
-      const Index pixel = s.rows[row].out;
+      const Index pixel = s.out[row];
       const int column = n0 + pack * kPack<T>;
       if (pixel >= 0 && column < g.out_c)
         *reinterpret_cast<uint4*>(out + pixel * g.out_c + column) =  // [mma store]
@@ -321,7 +322,7 @@ __global__ void __launch_bounds__(kThreads, Tile::kBlocks)
     const int width = min(kN, g.out_c - n0);
     for (int e = t; e < kM * width; e += kThreads) {
       const int row = e / width, column = e % width;
-      const Index pixel = s.rows[row].out;
+      const Index pixel = s.out[row];
       if (pixel >= 0)
         out[pixel * g.out_c + n0 + column] = reinterpret_cast<const T*>(
             s.a + place_of_pack<T, kN>(row, column / kPack<T>))[column % kPack<T>];
