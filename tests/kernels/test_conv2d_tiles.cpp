@@ -102,7 +102,7 @@ TEST_CASE("halo_mma: every size of tile") {
     check_case({"halo_mma", multiprocessors, d, blocks, blocks, products(blocks, rows, steps),
                 products(blocks, rows, steps)});
   };
-  // 24x24 and batch 16 on 132 multiprocessors, one image of it on its share: 3 x 24 outputs.
+  // 24x24 and batch 16 on 132 multiprocessors, one image of it on its share: 6 x 12 outputs.
   both(8, {1, 24, 24, 64, 64, 3, 3, 1, 1}, 8, 80, 9);
   // 6x6 images: one a block as long as there are multiprocessors, then four and the last three.
   both(7, {7, 6, 6, 64, 64, 3, 3, 1, 1}, 7, 48, 9);
