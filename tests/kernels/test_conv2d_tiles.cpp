@@ -87,6 +87,7 @@ void check_case(const TileCase& t) {
       return buffers.read(out);
     });
   }
+  ctx.table().memory.synchronize(ctx);  // the buffers' release, too, waits in the stream
 }
 
 }  // namespace
@@ -160,6 +161,7 @@ TEST_CASE("convolutions on tensor cores take views of any alignment") {
       kernels::reference::conv2d_backward_data<double>(d, dy.data(), w.data(), dx.data());
       same(buffers.read(out), dx);
     }
+    ctx.table().memory.synchronize(ctx);  // the buffers' release, too, waits in the stream
   };
   check_view("halo_mma", {1, 3, 4, 32, 32, 3, 3, 1, 1});
   check_view("column_sum_mma", {1, 3, 4, 8, 8, 3, 3, 1, 1});
