@@ -20,7 +20,7 @@
 // A pair may start at an odd value, 2 bytes off a word. The patch is stored twice, the second copy
 // one value further left, so that every pair is an aligned word of one of them. With 3 channels the
 // eight pixels of a request fall on words 0, 3, 6, 9 and 1, 4, 7, 10 of the two copies; those start
-// 16 banks apart, so there are no conflicts.
+// 16 banks apart, so a request takes one wavefront, two where its pairs belong to two rows of taps.
 
 #include <algorithm>
 

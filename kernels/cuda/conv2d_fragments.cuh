@@ -96,9 +96,9 @@ GPU_DEV void stage_tile(const float (&sum)[MT][NT][4], More&& more, unsigned cha
         const float low = epilogue.activate(v[2 * upper] + bias[0]);
         const float high = epilogue.activate(v[2 * upper + 1] + bias[1]);
         const int r = row + i * 16 + upper * 8 + lane / 4;
+        unsigned char* to = rows + gpu::swz128(r, column / 8 + j) + lane % 4 * 4;
         // [stage]
-        *reinterpret_cast<std::uint32_t*>(rows + gpu::swz128(r, column / 8 + j) + lane % 4 * 4) =
-            gpu::pack_bf16(low, high);
+        *reinterpret_cast<std::uint32_t*>(to) = gpu::pack_bf16(low, high);
       }
     }
   }
@@ -113,9 +113,9 @@ GPU_DEV void store_tile(const unsigned char* tile, const int* target, bf16* y, i
   for (int row = thread / 8; row < Rows; row += Threads / 8) {
     const int pixel = target[row];
     if (pixel < 0 || k >= K) continue;
+    const uint4 part = *reinterpret_cast<const uint4*>(tile + gpu::swz128(row, chunk));
     // [store]
-    *reinterpret_cast<uint4*>(y + Index{pixel} * K + k) =
-        *reinterpret_cast<const uint4*>(tile + gpu::swz128(row, chunk));
+    *reinterpret_cast<uint4*>(y + Index{pixel} * K + k) = part;
   }
 }
 

@@ -52,7 +52,7 @@ struct HaloBlock {
   static constexpr int kPatch = Patch, kResident = Resident;
 };
 using Block48 = HaloBlock<1, 2, 2, 3, 104, 4>;   // one 6x6 image
-using Block80 = HaloBlock<1, 2, 2, 5, 136, 3>;   // 3x24 outputs: 128 blocks for 16 images of 24x24
+using Block80 = HaloBlock<1, 2, 2, 5, 136, 3>;   // 6x12 outputs: 128 blocks for 16 images of 24x24
 using Block128 = HaloBlock<4, 1, 1, 2, 184, 3>;  // 8x16 outputs of large images
 using Block144 = HaloBlock<3, 1, 2, 3, 256, 2>;  // one 12x12 image, four 6x6 ones
 

@@ -87,6 +87,7 @@ void check_case(const TileCase& t) {
       return buffers.read(out);
     });
   }
+  ctx.table().memory.synchronize(ctx);  // the buffers' release, too, waits in the stream
 }
 
 }  // namespace
@@ -102,7 +103,7 @@ TEST_CASE("halo_mma: every size of tile") {
     check_case({"halo_mma", multiprocessors, d, blocks, blocks, products(blocks, rows, steps),
                 products(blocks, rows, steps)});
   };
-  // 24x24 and batch 16 on 132 multiprocessors, one image of it on its share: 3 x 24 outputs.
+  // 24x24 and batch 16 on 132 multiprocessors, one image of it on its share: 6 x 12 outputs.
   both(8, {1, 24, 24, 64, 64, 3, 3, 1, 1}, 8, 80, 9);
   // 6x6 images: one a block as long as there are multiprocessors, then four and the last three.
   both(7, {7, 6, 6, 64, 64, 3, 3, 1, 1}, 7, 48, 9);
@@ -160,6 +161,7 @@ TEST_CASE("convolutions on tensor cores take views of any alignment") {
       kernels::reference::conv2d_backward_data<double>(d, dy.data(), w.data(), dx.data());
       same(buffers.read(out), dx);
     }
+    ctx.table().memory.synchronize(ctx);  // the buffers' release, too, waits in the stream
   };
   check_view("halo_mma", {1, 3, 4, 32, 32, 3, 3, 1, 1});
   check_view("column_sum_mma", {1, 3, 4, 8, 8, 3, 3, 1, 1});
