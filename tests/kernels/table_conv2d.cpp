@@ -41,8 +41,11 @@ template <class T>
 Values tf32_bounds(Fill fill, const Values& value, const Values& magnitude, double terms) {
   if (fill == Fill::Integers || !std::is_same_v<T, float>) return {};
   Values bounds = sum_bounds<T>(fill, value, magnitude, terms);
-  for (std::size_t i = 0; i < bounds.size(); ++i)
-    bounds[i] += 0x1p-10 * (std::fabs(value[i]) + 4.0 * magnitude[i] / std::sqrt(terms));
+  for (std::size_t i = 0; i < bounds.size(); ++i) {
+    // Padding leaves fewer terms than the filter has; their magnitude is 1/4 on average.
+    const double inside = std::clamp(4.0 * magnitude[i], 1.0, terms);
+    bounds[i] += 0x1p-10 * (std::fabs(value[i]) + 4.0 * magnitude[i] / std::sqrt(inside));
+  }
   return bounds;
 }
 
