@@ -175,6 +175,7 @@ void Trainer::Impl::begin() {
   engine::atomic_write(out / "config.json", to_json(config()));
   engine::create_folder(out / "samples");
   engine::remove_leftover_temporaries(out);
+  engine::remove_leftover_temporaries(out / "samples");
   log.emplace(LogFile::create(out / "log.jsonl"));
   print_start();
   if (!preload()) return;
@@ -202,6 +203,7 @@ void Trainer::Impl::go_on(const CheckpointFolder::Found& found) {
   engine::atomic_write(out / "config.json", to_json(config()));
   engine::create_folder(out / "samples");
   engine::remove_leftover_temporaries(out);
+  engine::remove_leftover_temporaries(out / "samples");
   log.emplace(LogFile::reopen(out / "log.jsonl", state.step, state.validation_due));
   print_start();
   console.line(concat("resumed from ", found.path.string()));

@@ -282,7 +282,8 @@ TEST_CASE("wrong arguments are named", "[engine][ops]") {
   says("x [1,4,4,3] has 3 channels, w [2,3,3,4] takes 4", [&] { ops::conv2d(x, w, none, 1, 1); });
   says("x is undefined", [&] { ops::conv2d(none, w, none, 1, 1); });
   says("w is undefined", [&] { ops::conv2d(x, none, none, 1, 1); });
-  says("w must be BF16, not F32", [&] { ops::conv2d(half, w, none, 1, 1); });
+  const Tensor w_half = Tensor::zeros(d, {2, 3, 3, 3}, DType::BF16);
+  says("w must be F32, not BF16", [&] { ops::conv2d(x, w_half, none, 1, 1); });
   says("gamma must be [3], not [5]", [&] { ops::batch_norm(x, v, v, none, none, 0.1f, 1e-5f); });
   says("slope must be [3], not [5]", [&] { ops::prelu(x, v); });
   says("must be at least 0, not -1", [&] { ops::leaky_relu(x, -1.0f); });
