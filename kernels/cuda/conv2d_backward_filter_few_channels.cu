@@ -67,6 +67,9 @@ constexpr int most_words() {
   return most;
 }
 
+// The kernel packs places of the tile: 13 bits for a half-word, 7 for an element of a row.
+static_assert(most_words() * 2 <= 1 << 13 && (kTileW + kMostTaps - 1) * kMostFew < 1 << 7);
+
 /// WarpsM x WarpsN warps; each has 64 / WarpsM wide channels and 32 columns.
 template <int WarpsM, int WarpsN>
 struct Config {
@@ -152,7 +155,6 @@ __global__ void __launch_bounds__(Config<WarpsM, WarpsN>::kThreads,
   // This thread's elements of the few side's tile. One register says of each: row of the tile (bits
   // 20 and up), place in the row (13 to 19; pixel and channel, contiguous in memory), and the
   // half-word of the even copy.
-  static_assert(most_words() * 2 <= 1 << 13 && (kTileW + kMostTaps - 1) * kMostFew < 1 << 7);
   const int row_elements = (kTileW + d.s - 1) * d.few;
   const int elements = (kTileH + d.r - 1) * row_elements;
   int place[kLoads];
@@ -222,7 +224,7 @@ __global__ void __launch_bounds__(Config<WarpsM, WarpsN>::kThreads,
 
     const bf16* from = s.few[done % 2];
     const bf16* rows = s.wide[done % kStages];
-#pragma unroll 2  // more would cost registers, and with them the second block of a multiprocessor
+#pragma unroll 1  // more would cost registers, and with them the second block of a multiprocessor
     for (int step = 0; step < kTileH; ++step) {
       std::uint32_t a[kMTiles][4], b[4][2];
       const int pixel = step * kTileW + lane / 16 * 8 + lane % 8;

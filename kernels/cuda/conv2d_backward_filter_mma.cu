@@ -40,7 +40,7 @@ constexpr int kThreads = 128;
 constexpr int kFilters = 64, kChannels = 64;  // of a block
 constexpr int kStages = 3;
 // Two blocks for each multiprocessor of the largest cards; parts of at least four tiles.
-constexpr Index kBlocks = 264, kFewestTiles = 4;
+constexpr Index kWantedBlocks = 264, kFewestTiles = 4;
 
 /// A tile of positions x 64 channels in shared memory. bf16: rows of 128 bytes, chunks xored with
 /// the row, so that the eight rows of an ldmatrix matrix lie in eight different groups of banks,
@@ -66,6 +66,9 @@ struct Shape {
   static constexpr int kPlanes = Taps < Stride ? Taps : Stride;
   // Whole groups of eight rows, the period of the swizzle.
   static constexpr int kPlaneRows = (Tile<T>::kPositions + kShift + 7) / 8 * 8;
+  // Blocks that a multiprocessor shall hold, the limit of registers: 168 or 255. Two planes leave
+  // shared memory for two blocks only, and rounding to TF32 needs a few registers more.
+  static constexpr int kBlocks = Tile<T>::kHalf && Stride == 1 ? 3 : 2;
   struct Shared {
     T dy[kStages][Tile<T>::kPositions * Tile<T>::kPitch];
     T x[kStages][kPlanes][kPlaneRows * Tile<T>::kPitch];
@@ -174,7 +177,7 @@ GPU_DEV void multiply(float (&sum)[4][2][4], const std::uint32_t (&a)[4][4],
 /// x, and after a tile it stands where the rows of x that exceed the tile begin.
 /// supports() guarantees whole chunks: C and K multiples of 16 bytes, x and dy so aligned.
 template <class T, int Taps, int Stride>
-__global__ void __launch_bounds__(kThreads, 3)
+__global__ void __launch_bounds__(kThreads, Shape<T, Taps, Stride>::kBlocks)
     conv2d_filter_split_pixels_kernel(Sizes d, int parts_tiles, const T* x, const T* dy,
                                       FilterSums out) {
   using Own = Shape<T, Taps, Stride>;
@@ -323,7 +326,7 @@ void launch_split_pixels(Context& ctx, const Conv2dProblem& d, const T* x, const
       gpu::cdiv(d.k, Index{kFilters}) * gpu::cdiv(d.c, Index{kChannels}) * d.r * sizes.groups;
   constexpr int kPositions = Tile<T>::kPositions;
   const PixelSplit split = split_pixels(gpu::cdiv(d.n * d.p() * virtual_row(d), Index{kPositions}),
-                                        kPositions, outputs, kBlocks, kFewestTiles);
+                                        kPositions, outputs, kWantedBlocks, kFewestTiles);
   Workspace ws(ctx);
   x = aligned_operand(ctx, ws, x, d.x_count());
   dy = aligned_operand(ctx, ws, dy, d.y_count());
