@@ -75,6 +75,8 @@ template <int WarpsM, int WarpsN>
 struct Config {
   static constexpr int kThreads = 32 * WarpsM * WarpsN;
   static constexpr int kColumns = kWarpColumns * WarpsN;
+  /// Blocks that a multiprocessor shall hold; two of 256 threads would spill.
+  static constexpr int kResident = kThreads >= 256 ? 1 : 512 / kThreads;
   static constexpr int kMTiles = kWide / 16 / WarpsM;
   static constexpr int most_loads() {
     int most = 0;
@@ -116,7 +118,7 @@ struct FewSizes {
 /// supports(): wide channels a multiple of 8, at most 4 few, stride 1, columns fit.
 template <int WarpsM, int WarpsN>
 __global__ void __launch_bounds__(Config<WarpsM, WarpsN>::kThreads,
-                                  512 / Config<WarpsM, WarpsN>::kThreads)
+                                  Config<WarpsM, WarpsN>::kResident)
     conv2d_filter_few_channels_kernel(FewSizes d, int parts_tiles, const bf16* wide,
                                       const bf16* few, FilterSums out) {
   using Own = Config<WarpsM, WarpsN>;
