@@ -163,16 +163,6 @@ struct BackwardSums {
     return 0.0f;
   }
 };
-struct BackwardData {
-  static constexpr int kInputs = 2;
-  const float *mean, *inv_std, *gamma, *dgamma, *dbeta;
-  float inv_rows;
-  using Channel = NormGradient;
-  GPU_DEV Channel channel(Index c) const {
-    return {mean[c], inv_std[c], gamma[c], dgamma[c], dbeta[c], inv_rows};
-  }
-  GPU_DEV static float apply(const Channel& k, float x, float dy) { return k(x, dy); }
-};
 
 template <int V, class T>
 void forward_slabs(Context& ctx, const NormProblem& p, const T* x, const float* gamma,
@@ -202,9 +192,9 @@ void backward_slabs(Context& ctx, const NormProblem& p, const T* x, const T* dy,
                     const float* mean, const float* inv_std, T* dx, float* dgamma, float* dbeta) {
   run_channel_sums<V, false>(ctx, p.rows, p.c, BackwardSums{mean, inv_std}, x, dy,
                              static_cast<T*>(nullptr), {{dgamma, dbeta}});
-  const float inv_rows = static_cast<float>(1.0 / static_cast<double>(p.rows));
-  run_channel_map<V>(ctx, p.rows, p.c, BackwardData{mean, inv_std, gamma, dgamma, dbeta, inv_rows},
-                     x, dy, dx);
+  run_channel_map<V>(ctx, p.rows, p.c,
+                     NormBackwardMap{mean, inv_std, gamma, dgamma, dbeta, inverse_rows(p)}, x, dy,
+                     dx);
 }
 
 template <int V, class T>

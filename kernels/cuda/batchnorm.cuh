@@ -1,7 +1,7 @@
 #pragma once
 
 // What the kernels of batch norm share: batchnorm.cu explains them, batchnorm_resident.cu holds the
-// variant of one launch.
+// variant of one launch, norm_fused.cu the parts that the fused ops need alone.
 
 #include "kernels/api/kernels.h"
 #include "kernels/cuda/gpu/gpu.cuh"
@@ -30,6 +30,21 @@ struct NormGradient {
     return scale * dy - offset - (x - mean) * slope;
   }
 };
+
+/// The map (channel_map.cuh) from x and dy to dx when the sums are known.
+struct NormBackwardMap {
+  static constexpr int kInputs = 2;
+  const float *mean, *inv_std, *gamma, *dgamma, *dbeta;
+  float inv_rows;
+  using Channel = NormGradient;
+  GPU_DEV Channel channel(Index c) const {
+    return {mean[c], inv_std[c], gamma[c], dgamma[c], dbeta[c], inv_rows};
+  }
+  GPU_DEV static float apply(const Channel& k, float x, float dy) { return k(x, dy); }
+};
+inline float inverse_rows(const NormProblem& p) {
+  return static_cast<float>(1.0 / static_cast<double>(p.rows));
+}
 
 /// Where the statistics of a batch go, all [c]; the running ones may be null.
 struct NormStatistics {

@@ -110,8 +110,9 @@ struct SlabPosition {
 template <int Inputs>
 inline constexpr int kSteps = Inputs == 1 ? 4 : 2;
 
-/// Calls each(at, a, b, n) for the rows of this thread, up to kSteps at once: a[u] and b[u], u < n,
-/// are what the inputs hold at element at + u * Slab<V>::kRows * c. With one input b is not read.
+/// Calls each(row, a, b, n) for the rows of this thread, up to kSteps at once: a[u] and b[u], u <
+/// n, are what the inputs hold in row + u * Slab<V>::kRows at this thread's channels. With one
+/// input b is not read.
 template <int V, int Inputs, class T, class Each>
 GPU_DEV void for_rows(const ChannelGrid& g, const SlabPosition<V>& own, const T* a, const T* b,
                       Each&& each) {
@@ -128,7 +129,7 @@ GPU_DEV void for_rows(const ChannelGrid& g, const SlabPosition<V>& own, const T*
       in_a[u] = load_elements<V>(a + at + u * stride);
       if constexpr (Inputs == 2) in_b[u] = load_elements<V>(b + at + u * stride);
     }
-    each(at, in_a, in_b, n);
+    each(row, in_a, in_b, n);
   }
 }
 
@@ -146,7 +147,8 @@ __global__ void __launch_bounds__(kChannelThreads)
 #pragma unroll
   for (int e = 0; e < V; ++e) k[e] = f.channel(own.channel + e);
   const Index stride = Slab<V>::kRows * g.c;
-  for_rows<V, F::kInputs>(g, own, a, b, [&](Index at, auto& in_a, auto& in_b, int n) {
+  for_rows<V, F::kInputs>(g, own, a, b, [&](Index row, auto& in_a, auto& in_b, int n) {
+    const Index at = row * g.c + own.channel;
 #pragma unroll
     for (int u = 0; u < kSteps<F::kInputs>; ++u) {
       if (u >= n) continue;

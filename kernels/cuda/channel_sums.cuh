@@ -55,6 +55,8 @@ GPU_DEV void block_sums(float (&v)[N], BlockSums<Threads, L, N>& s) {
 ///   kTerms                                    sums a channel
 ///   kWrites                                   whether there is a y, which may be null even so
 ///   float apply(channel, a, b, sum[kTerms])   adds to the sums; what it returns goes to y
+///   Index destination(row)                    optional: the row of y that row of the inputs goes
+///   to
 /// OneSum: channels are added up too. partial is [row_blocks][kTerms][c], with
 /// OneSum [blocks][kTerms].
 template <int V, bool OneSum, class T, class F>
@@ -70,8 +72,7 @@ __global__ void __launch_bounds__(kChannelThreads)
   for (int e = 0; e < V; ++e) k[e] = f.channel(min(own.channel + e, g.c - 1));
 
   float sum[kTerms * kValues] = {};
-  const Index stride = Slab<V>::kRows * g.c;
-  for_rows<V, F::kInputs>(g, own, a, b, [&](Index at, auto& in_a, auto& in_b, int n) {
+  for_rows<V, F::kInputs>(g, own, a, b, [&](Index row, auto& in_a, auto& in_b, int n) {
 #pragma unroll
     for (int u = 0; u < kSteps<F::kInputs>; ++u) {
       if (u >= n) continue;
@@ -85,8 +86,11 @@ __global__ void __launch_bounds__(kChannelThreads)
 #pragma unroll
         for (int t = 0; t < kTerms; ++t) sum[t * kValues + (OneSum ? 0 : e)] = term[t];
       }
-      if constexpr (F::kWrites)
-        if (y) store_elements<V>(y + at + u * stride, out);
+      if constexpr (F::kWrites) {
+        Index to = row + u * Slab<V>::kRows;
+        if constexpr (requires { f.destination(to); }) to = f.destination(to);
+        if (y) store_elements<V>(y + to * g.c + own.channel, out);
+      }
     }
   });
 

@@ -15,6 +15,11 @@
 //   vec4     16 bytes along C a thread and access: a thread owns a window of 4 or 8 channels, so
 //            its four loads (forward) or stores (backward) are independent; `which` travels as 4 or
 //            8 bytes at once. C must be a multiple of the pack.
+//
+// max_pool_relu_backward (variants in shape_fused.cu) is the same pass with a gate: ReLU and
+// maximum commute, so y > 0 tells of the pooled map what it would tell of the map before.
+
+#include "kernels/cuda/pool.cuh"
 
 #include "kernels/cuda/gpu/gpu.cuh"
 #include "kernels/cuda/pack.cuh"
@@ -119,11 +124,13 @@ __global__ void __launch_bounds__(kThreads)
 
 // --- backward ------------------------------------------------------------------------------------
 
+// gate may be null; where it is not, gradients pass where gate > 0.
+
 /// Thread i owns element i of dx; windows describes the whole ones (total: elements of dx).
 template <class T>
 __global__ void __launch_bounds__(kThreads)
-    max_pool_backward_direct_kernel(Windows<Index> windows, const T* dy, const std::uint8_t* which,
-                                    T* dx) {
+    max_pool_backward_direct_kernel(Windows<Index> windows, const T* gate, const T* dy,
+                                    const std::uint8_t* which, T* dx) {
   const Index i = Index{blockIdx.x} * kThreads + threadIdx.x;
   if (i >= windows.total) return;
   const Index c = i % windows.c, t = i / windows.c;
@@ -132,7 +139,8 @@ __global__ void __launch_bounds__(kThreads)
   float value = 0.0f;
   if (row / 2 < windows.p && column / 2 < windows.q) {
     const Index out = ((n * windows.p + row / 2) * windows.q + column / 2) * windows.c + c;
-    if (which[out] == row % 2 * 2 + column % 2) value = gpu::to_float(dy[out]);
+    if (which[out] == row % 2 * 2 + column % 2 && (!gate || gpu::to_float(gate[out]) > 0.0f))
+      value = gpu::to_float(dy[out]);
   }
   store_value(dx + i, value);
 }
@@ -143,7 +151,7 @@ __global__ void __launch_bounds__(kThreads)
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     max_pool_backward_vec4_kernel(Windows<std::uint32_t> windows, std::uint32_t whole_p,
-                                  std::uint32_t whole_q, const T* dy,
+                                  std::uint32_t whole_q, const T* gate, const T* dy,
                                   const typename Places<T>::Word* which, T* dx) {
   const std::uint32_t i = blockIdx.x * kThreads + threadIdx.x;
   if (i >= windows.total) return;
@@ -156,6 +164,12 @@ __global__ void __launch_bounds__(kThreads)
         ((at.n * whole_p + at.row) * whole_q + at.column) * windows.c + at.item;
     gradient = load_pack(dy + Index{out} * kPack<T>);
     places = which[out];
+    if (gate) {
+      const Pack<T> open = load_pack(gate + Index{out} * kPack<T>);
+#pragma unroll
+      for (int e = 0; e < kPack<T>; ++e)
+        if (!(open.v[e] > 0.0f)) gradient.v[e] = 0.0f;
+    }
   }
 #pragma unroll
   for (int k = 0; k < 4; ++k) {
@@ -207,30 +221,46 @@ void forward_vec4(Context& ctx, const PoolProblem& p, const T* x, T* y, std::uin
               reinterpret_cast<Word*>(which));
 }
 
+}  // namespace
+
 template <class T>
-void backward_direct(Context& ctx, const PoolProblem& p, const T* dy, const std::uint8_t* which,
-                     T* dx) {
+bool max_pool_takes_packs(const PoolProblem& p, const DeviceInfo& device) {
+  return takes_packs<T>(p, device);
+}
+template bool max_pool_takes_packs<float>(const PoolProblem&, const DeviceInfo&);
+template bool max_pool_takes_packs<bf16>(const PoolProblem&, const DeviceInfo&);
+
+template <class T>
+void max_pool_backward_direct(Context& ctx, const PoolProblem& p, const T* gate, const T* dy,
+                              const std::uint8_t* which, T* dx) {
   gpu::launch(
       max_pool_backward_direct_kernel<T>,
       {.grid = gpu::grid_for(p.x_count(), kThreads), .block = kThreads, .stream = ctx.stream},
-      windows_of<Index>(p, p.x_count(), p.c, p.p(), p.q()), dy, which, dx);
+      windows_of<Index>(p, p.x_count(), p.c, p.p(), p.q()), gate, dy, which, dx);
 }
+template void max_pool_backward_direct(Context&, const PoolProblem&, const float*, const float*,
+                                       const std::uint8_t*, float*);
+template void max_pool_backward_direct(Context&, const PoolProblem&, const bf16*, const bf16*,
+                                       const std::uint8_t*, bf16*);
 
 template <class T>
-void backward_vec4(Context& ctx, const PoolProblem& p, const T* dy, const std::uint8_t* which,
-                   T* dx) {
+void max_pool_backward_vec4(Context& ctx, const PoolProblem& p, const T* gate, const T* dy,
+                            const std::uint8_t* which, T* dx) {
   using Word = typename Places<T>::Word;
-  if (!packable(dy, dx) || !aligned<Word>(which)) return backward_direct(ctx, p, dy, which, dx);
+  if (!packable(gate, dy, dx) || !aligned<Word>(which))  // null is
+    return max_pool_backward_direct(ctx, p, gate, dy, which, dx);
   const Index rows = gpu::cdiv(p.h, 2), columns = gpu::cdiv(p.w, 2);
   const Index items = p.c / kPack<T>, total = p.n * rows * columns * items;
   gpu::launch(max_pool_backward_vec4_kernel<T>,
               {.grid = gpu::grid_for(total, kThreads), .block = kThreads, .stream = ctx.stream},
               windows_of<std::uint32_t>(p, total, items, rows, columns),
-              static_cast<std::uint32_t>(p.p()), static_cast<std::uint32_t>(p.q()), dy,
+              static_cast<std::uint32_t>(p.p()), static_cast<std::uint32_t>(p.q()), gate, dy,
               reinterpret_cast<const Word*>(which), dx);
 }
-
-}  // namespace
+template void max_pool_backward_vec4(Context&, const PoolProblem&, const float*, const float*,
+                                     const std::uint8_t*, float*);
+template void max_pool_backward_vec4(Context&, const PoolProblem&, const bf16*, const bf16*,
+                                     const std::uint8_t*, bf16*);
 
 template <class T>
 void max_pool_forward_variants(MaxPoolForward<T>& op) {
@@ -242,8 +272,14 @@ template void max_pool_forward_variants(MaxPoolForward<bf16>&);
 
 template <class T>
 void max_pool_backward_variants(MaxPoolBackward<T>& op) {
-  op.append({"vec4", takes_packs<T>, backward_vec4<T>});
-  op.append({"direct", nullptr, backward_direct<T>});
+  op.append({"vec4", takes_packs<T>,
+             [](Context& ctx, const PoolProblem& p, const T* dy, const std::uint8_t* which, T* dx) {
+               max_pool_backward_vec4(ctx, p, static_cast<const T*>(nullptr), dy, which, dx);
+             }});
+  op.append({"direct", nullptr,
+             [](Context& ctx, const PoolProblem& p, const T* dy, const std::uint8_t* which, T* dx) {
+               max_pool_backward_direct(ctx, p, static_cast<const T*>(nullptr), dy, which, dx);
+             }});
 }
 template void max_pool_backward_variants(MaxPoolBackward<float>&);
 template void max_pool_backward_variants(MaxPoolBackward<bf16>&);

@@ -69,8 +69,11 @@ std::uint32_t next_stream = 1;
 std::vector<WorkPtr> queue;  // not done, in the order it was queued
 StreamOrder host_order;      // what the host has waited for
 
+// Not local to stream_of(): made on its first use, it would be gone before statics that were made
+// earlier and still wait for it when the program ends.
+Stream default_stream;
+
 Stream& stream_of(void* handle) {
-  static Stream default_stream;
   if (!handle) return default_stream;
   auto* s = static_cast<Stream*>(handle);
   const auto it = streams.find(s->number);

@@ -124,6 +124,26 @@ void compare_typed(Context& ctx) {
   const VariationProblem v{.n = 1, .h = 25, .w = 64, .c = 3, .scale = 0.5f};
   compare_views<T, T>(
       ctx, 4800, [&](T* x, T*, float* loss, T* dx) { ops.total_variation(ctx, v, x, loss, dx); });
+  const float* k = scale.data();
+  compare_views<T, T>(ctx, 4800, [&](T* x, T* t, float*, T* y) {
+    ops.norm_add_forward(ctx, {75, 64}, x, k, k + 64, t, y);
+  });
+  compare_views<T, T>(ctx, 4800, [&](T* x, T*, float*, T* y) {
+    ops.norm_activation_forward(ctx, {75, 64, kernels::InputForm::NormPRelu}, x,
+                                {.scale = k, .shift = k + 64, .slope = k + 129}, y);
+  });
+  compare_views<T, T>(ctx, 4800, [&](T* x, T* t, float*, T* dx) {
+    ops.norm_backward_apply(ctx, {75, 64}, x, t, k, k + 64, k + 129, k + 195, k + 260, dx);
+  });
+  compare_views<T, T>(ctx, 4800, [&](T* z, T* t, float* dslope, T* dx) {
+    ops.prelu_shuffle_backward(ctx, {{1, 3, 5, 80, 2}, true}, z, t, k, dx, dslope);
+  });
+  std::vector<std::uint8_t> places(7 * 10 * 16);
+  for (std::size_t i = 0; i < places.size(); ++i) places[i] = i * 29 / 8 % 4;
+  View<std::uint8_t> which(ctx, places, 0);
+  compare_views<T, T>(ctx, 4800, [&](T* y, T* t, float*, T* dx) {
+    ops.max_pool_relu_backward(ctx, {1, 15, 20, 16}, y, t, which.data(), dx);
+  });
 }
 
 }  // namespace
