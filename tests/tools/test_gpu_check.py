@@ -26,7 +26,7 @@ class GpuCheck(unittest.TestCase):
         os.makedirs(self.bin)
 
     def check(self, *options):
-        return subprocess.run([SCRIPT, *options], capture_output=True, text=True, cwd=self.tmp, timeout=300,
+        return subprocess.run([SCRIPT, *options], capture_output=True, text=True, cwd=self.tmp, timeout=1400,
                               env={**os.environ, "PATH": self.bin + os.pathsep + os.environ["PATH"]}, check=False)
 
     def stand_in(self, name, text):
@@ -59,7 +59,7 @@ class GpuCheck(unittest.TestCase):
         self.assertEqual({name: part["status"] for name, part in summary["parts"].items()},
                          {"build": "ok", "device": "ok", "kernels": "ok", "bitwise": "skipped", "step": "skipped",
                           "train": "ok"})
-        self.assertEqual([op["status"] for op in self.result("kernels")["details"]["ops"]], ["ok"] * 3)
+        self.assertEqual([op["status"] for op in self.result("kernels")["details"]["ops"]], ["ok"] * 2)
         self.assertGreater(self.result("train")["details"]["lines"], 0)
         with open(os.path.join(self.out, "gpu_check.md"), encoding="utf-8") as file:
             self.assertIn("| train | ok |", file.read())
@@ -112,5 +112,5 @@ class GpuCheck(unittest.TestCase):
 if __name__ == "__main__":
     if len(sys.argv) < 2:
         sys.exit("usage: test_gpu_check.py FOLDER_WITH_PROGRAMS")
-    BIN = sys.argv.pop(1)
+    BIN = os.path.abspath(sys.argv.pop(1))
     unittest.main()
