@@ -6,7 +6,7 @@ is added to WIDTHS and to the test that runs all of them (tests/sim/kernels/wgmm
 usage: tools/generate_wgmma.py > kernels/cuda/gpu/wgmma.inc
 """
 
-WIDTHS = [8, 16, 24, 32, 64, 72, 80, 96, 128, 144, 192, 256]
+WIDTHS = [8, 16, 24, 32, 48, 64, 72, 80, 96, 128, 144, 168, 192, 256]
 
 
 def lines(items, indent, separator=", ", width=98):

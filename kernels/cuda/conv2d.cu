@@ -70,6 +70,8 @@ void append_forward_techniques(Op& op) {
     append_forward<conv2d_forward_halo_mma<T>, supports_forward_halo_mma>(op, "halo_mma");
     append_forward<conv2d_forward_implicit_gemm_mma<T>, supports_forward_implicit_gemm_mma>(
         op, "implicit_gemm_mma");
+    // Behind the others until it has been measured: a plan file or an override chooses it.
+    append_forward<conv2d_forward_halo_wgmma<T>, supports_forward_halo_wgmma>(op, "halo_wgmma");
   } else {
     append_forward<conv2d_forward_implicit_gemm_mma<T>, supports_forward_implicit_gemm_mma_tf32>(
         op, "implicit_gemm_mma_tf32");
@@ -105,6 +107,8 @@ void conv2d_backward_data_variants(Conv2dBackwardData<T>& op) {
         op, "halo_mma");
     append_backward_data<conv2d_backward_data_implicit_gemm_mma<T>,
                          supports_backward_data_implicit_gemm_mma>(op, "implicit_gemm_mma");
+    append_backward_data<conv2d_backward_data_halo_wgmma<T>, supports_backward_data_halo_wgmma>(
+        op, "halo_wgmma");  // last for the same reason
   } else {
     append_backward_data<conv2d_backward_data_implicit_gemm_mma<T>,
                          supports_backward_data_implicit_gemm_mma_tf32>(op,

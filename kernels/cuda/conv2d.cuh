@@ -89,6 +89,16 @@ bool supports_backward_data_implicit_gemm_mma(const Conv2dProblem& d, const Devi
 bool supports_backward_data_implicit_gemm_mma_tf32(const Conv2dProblem& d,
                                                    const DeviceInfo& device);
 
+// halo_wgmma (bf16, sm_90a): 3x3, stride 1, channels in 64s, wgmma on planes of 8 channels.
+bool supports_forward_halo_wgmma(const Conv2dProblem& d, const DeviceInfo& device);
+template <class T>
+void conv2d_forward_halo_wgmma(Context& ctx, const Conv2dProblem& d, const T* x, const T* w,
+                               Conv2dEpilogue epilogue, T* y);
+bool supports_backward_data_halo_wgmma(const Conv2dProblem& d, const DeviceInfo& device);
+template <class T>
+void conv2d_backward_data_halo_wgmma(Context& ctx, const Conv2dProblem& d, const T* dy, const T* w,
+                                     T* dx);
+
 // split_pixels_mma: weight gradients on tensor cores, the pixels split between blocks. float rounds
 // its operands to TF32.
 bool supports_backward_filter_split_pixels_mma(const Conv2dProblem& d, const DeviceInfo& device);

@@ -22,7 +22,7 @@
 ///   a variant: nothing, the lists are read from the table;
 ///   an op:     a case in the family's table_<family>.cpp; a coverage test fails until it is there.
 /// Run one op alone with:  test_kernels_tables "<test name>" -c "conv2d_forward/f32"
-/// and one table alone with SUBPIX_TEST_TABLE=cpu in the environment.
+/// with SUBPIX_TEST_TABLE=cpu one table, with SUBPIX_TEST_VARIANT=direct one variant (simulator).
 namespace subpix::tests {
 
 /// The tables that this program tests, each with its own context.

@@ -1,5 +1,8 @@
 // The table under test of test_kernels_sim_<flavour>: the CUDA kernels under the simulator.
 
+#include <cstdlib>
+#include <string_view>
+
 #include "kernels/sim/sim.h"
 #include "kernels/sim/table.h"
 #include "tests/kernels/op_case.h"
@@ -14,8 +17,13 @@ std::vector<TableUnderTest> make_tables() {
   GuardedBytes::guard_bytes = 0;  // the simulator puts red zones around each allocation
   kernels::DeviceInfo device = kernels::sim::device_info();
   device.tf32 = true;
-  TableUnderTest sim{&kernels::sim::table(),
-                     std::make_unique<kernels::Context>(kernels::sim::table(), device)};
+  static kernels::KernelTable table = kernels::sim::table();
+  if (const char* only = std::getenv("SUBPIX_TEST_VARIANT"))
+    kernels::for_each_op(table, [&](auto& op) {  // ops that have no such variant keep theirs
+      for (const auto& variant : op.variants())
+        if (variant.name == std::string_view(only)) return op.replace({variant});
+    });
+  TableUnderTest sim{&table, std::make_unique<kernels::Context>(table, device)};
   // The simulator's own statics must outlive the contexts, so they are made first.
   sim.ctx->table().memory.synchronize(*sim.ctx);
   const sim::Flavour flavour = sim::flavour();

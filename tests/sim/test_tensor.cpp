@@ -184,7 +184,7 @@ TEST_CASE("wgmma in every operand layout") {
       for (const bool mn_b : {false, true}) layouts.push_back({64, swizzle, mn_a, mn_b, false});
   for (const int swizzle : {0, 128})
     for (const bool mn_b : {false, true}) layouts.push_back({64, swizzle, false, mn_b, true});
-  for (const int n : {8, 16, 24, 32, 64, 72, 80, 96, 128, 144, 192, 256})
+  for (const int n : {8, 16, 24, 32, 48, 64, 72, 80, 96, 128, 144, 168, 192, 256})
     for (const bool registers : {false, true}) layouts.push_back({n, 128, false, false, registers});
   for (const k::WgmmaLayout& l : layouts) {
     INFO("n " << l.n << ", swizzle " << l.swizzle << ", MN-major " << l.mn_major_a << l.mn_major_b

@@ -173,6 +173,8 @@ Launch find(const WgmmaLayout& l) {
       return k_major<24>(l.a_registers);
     case 32:
       return k_major<32>(l.a_registers);
+    case 48:
+      return k_major<48>(l.a_registers);
     case 72:
       return k_major<72>(l.a_registers);
     case 80:
@@ -183,6 +185,8 @@ Launch find(const WgmmaLayout& l) {
       return k_major<128>(l.a_registers);
     case 144:
       return k_major<144>(l.a_registers);
+    case 168:
+      return k_major<168>(l.a_registers);
     case 192:
       return k_major<192>(l.a_registers);
     case 256:

@@ -1,0 +1,128 @@
+// What halo_wgmma reads, writes and multiplies, as exact numbers.
+
+#include <fstream>
+#include <string>
+
+#include "kernels/sim/sim.h"
+#include "kernels/sim/table.h"
+#include "tests/support/catch.h"
+#include "tests/support/fill.h"
+#include "tests/support/guarded.h"
+
+namespace subpix::tests {
+namespace {
+
+using kernels::Conv2dProblem;
+using kernels::Filter;
+using sim::AccessKind;
+
+/// The counter of the statement behind the comment "// [marker]". Files of inlined functions are
+/// "file:line called from caller".
+sim::AccessCounter at_marker(const sim::Stats& s, AccessKind kind, const std::string& file,
+                             const std::string& marker) {
+  std::ifstream in(std::string(SUBPIX_SOURCE_DIR) + "/kernels/cuda/" + file);
+  REQUIRE(in);
+  int line = 0;
+  bool found = false;
+  for (std::string text; !found && std::getline(in, text); ++line)
+    found = text.find("// [" + marker + "]") != std::string::npos;
+  REQUIRE(found);
+  ++line;
+  sim::AccessCounter sum{kind, file, line};
+  for (const sim::AccessCounter& c : s.accesses)
+    if (c.kind == kind && ((c.line == line && c.file == file) ||
+                           c.file.starts_with(concat(file, ":", line, " called from")))) {
+      sum.requests += c.requests;
+      sum.bytes += c.bytes;
+      sum.units += c.units;
+      sum.ideal += c.ideal;
+    }
+  return sum;
+}
+
+/// Runs forward or backward data on a device of that many multiprocessors.
+sim::Stats count(int multiprocessors, const Conv2dProblem& d, bool backward) {
+  GuardedBytes::guard_bytes = 0;
+  const sim::Scope scope({.races = false, .count = true});
+  kernels::DeviceInfo device = kernels::sim::device_info();
+  device.multiprocessors = multiprocessors;
+  kernels::Context ctx(kernels::sim::table(), device);
+  const kernels::TypedOps<bf16>& ops = ctx.table().typed<bf16>();
+  ctx.override_variant(ops.conv2d_forward.name(), "halo_wgmma");
+  ctx.override_variant(ops.conv2d_backward_data.name(), "halo_wgmma");
+  Buffers buffers(ctx);
+  const bf16* w = buffers.in<bf16>("w", fill_values<bf16>(Fill::Integers, d.w_count(), "", "w"));
+  const Index in = backward ? d.y_count() : d.x_count();
+  const bf16* x = buffers.in<bf16>("x", fill_values<bf16>(Fill::Integers, in, "", "x"));
+  bf16* y = buffers.out<bf16>("y", backward ? d.x_count() : d.y_count());
+  ctx.table().memory.synchronize(ctx);
+  sim::reset_stats();
+  if (backward)
+    ops.conv2d_backward_data(ctx, d, x, Filter<bf16>(w), y);
+  else
+    ops.conv2d_forward(ctx, d, x, Filter<bf16>(w), nullptr, y);
+  ctx.table().memory.synchronize(ctx);
+  return sim::stats();
+}
+
+}  // namespace
+
+TEST_CASE("counters: halo_wgmma, one image of the trunk: 36 wgmma a strip, no bank conflicts") {
+  // 8 strips of 3 x 24 outputs; a patch is 5 x 26 pixels, in planes of 135.
+  const std::uint64_t blocks = 8, filters = blocks * 9 * 64;
+  // Rows of the patches inside the image: 4, 6 times 5, 4.
+  const std::uint64_t pixels = 38 * 24;
+  for (const bool backward : {false, true}) {
+    const sim::Stats s = count(8, {1, 24, 24, 64, 64, 3, 3, 1, 1}, backward);
+    INFO(sim::report(s));
+    const auto at = [&](AccessKind kind, const char* marker) {
+      return at_marker(s, kind, "conv2d_halo_wgmma.cu", marker);
+    };
+    CHECK(s.launches == 1);
+    CHECK(s.blocks == blocks);
+    CHECK(s.wgmma == blocks * 36);
+    CHECK(s.mma == 0);
+    CHECK(s.ldmatrix == 0);
+    CHECK(s.cp_async == (blocks * 135 + filters) * 8);
+    CHECK(s.block_barriers == blocks * 5);  // three steps, before and after staging
+
+    const sim::AccessCounter fill = at(AccessKind::GlobalLoad, "planes fill");
+    CHECK(fill.bytes == pixels * 128);
+    CHECK(fill.units == pixels * 4);
+    CHECK(fill.ideal == pixels * 4);
+    const sim::AccessCounter planes = at(AccessKind::SharedStore, "planes fill");
+    CHECK(planes.bytes == blocks * 135 * 128);
+    CHECK(planes.units == blocks * 135);  // 128 bytes a wavefront
+    CHECK(planes.ideal == planes.units);
+
+    const sim::AccessCounter filter = at(AccessKind::GlobalLoad, "planes filter");
+    CHECK(filter.requests == filters / 4);
+    CHECK(filter.units == filters * 4);
+    CHECK(filter.ideal == filters * 4);
+    const sim::AccessCounter stage = at(AccessKind::SharedStore, "planes filter");
+    CHECK(stage.requests == filters / 4);
+    CHECK(stage.units == filters);
+    CHECK(stage.ideal == filters);
+
+    // 80 pixels of 64 filters: 10 x 2 words a thread.
+    const sim::AccessCounter staged = at(AccessKind::SharedStore, "planes stage");
+    CHECK(staged.requests == blocks * 4 * 20);
+    CHECK(staged.units == blocks * 4 * 20);
+    CHECK(staged.ideal == staged.units);
+    const sim::AccessCounter store =
+        at_marker(s, AccessKind::GlobalStore, "conv2d_fragments.cuh", "store");
+    CHECK(store.bytes == 24 * 24 * 128);
+    CHECK(store.units == 24 * 24 * 4);
+    CHECK(store.ideal == 24 * 24 * 4);
+  }
+}
+
+TEST_CASE("counters: halo_wgmma, chunks of 64 channels: 36 wgmma for each") {
+  // One 12x12 image, whole, 128 channels on both sides: two blocks of filters, two chunks.
+  const sim::Stats s = count(2, {1, 12, 12, 128, 128, 3, 3, 1, 1}, false);
+  CHECK(s.blocks == 2);
+  CHECK(s.wgmma == 2 * 2 * 36);
+  CHECK(s.block_barriers == 2 * (6 + 2));
+}
+
+}  // namespace subpix::tests
