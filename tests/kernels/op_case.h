@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <limits>
 #include <map>
 #include <memory>
 #include <set>
@@ -31,6 +32,9 @@ struct TableUnderTest {
   std::unique_ptr<kernels::Context> ctx;
   int rounds = 2;  ///< how often each variant runs each case; all must give the same bits
   std::function<void(int)> before_round = nullptr;  ///< the simulator: another schedule each round
+  /// Larger problems are left out, those of tensor-core variants beyond ten times that:
+  /// instrumented kernels are slow, and what they look for shows on small ones.
+  double most_flops = std::numeric_limits<double>::infinity();
 };
 std::vector<TableUnderTest>& tables_under_test();
 
@@ -103,6 +107,8 @@ void check_table(Report& report, TableUnderTest& under, Member member, const Pro
   const auto& op = op_of(*under.table, member);
   for (const auto& variant : op.variants()) {
     if (variant.supports && !variant.supports(problem, ctx.device())) continue;
+    const bool tiled = std::string_view(variant.name).find("mma") != std::string_view::npos;
+    if (problem.flops() > under.most_flops * (tiled ? 10.0 : 1.0)) continue;
     report.ran(under.table->name, variant.name);
     if (skip_reference && variant.name == std::string_view("reference")) continue;
     const std::string where = concat(under.table->name, " ", op.name(), " [", variant.name, "] ",
