@@ -151,7 +151,7 @@ def write_png(path, side, rows):
 def pictures(options):
     """Blocks of noise at three sizes: something to learn at every scale, and no two crops alike."""
     os.makedirs(options.out, exist_ok=True)
-    side = 192
+    side = 96
     for number in range(8):
         dice = random.Random(number)
         layers = [(size, dice.randbytes(3 * (side // size) ** 2)) for size in (24, 8, 2)]
