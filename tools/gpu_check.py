@@ -119,6 +119,22 @@ def ops(options):
     return UNAVAILABLE if "unavailable" in statuses else 0
 
 
+def bits(options):
+    """test_sim_against_cuda, a process for each family and type: the simulator's side takes the time."""
+    def run(command):
+        return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+                              check=False)
+
+    runs = [[options.program, f"{family} give the simulator's bits", "-c", kind]
+            for family in ("convolutions", "dense layers", "batch norms") for kind in ("fp32", "bf16")]
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        dones = list(pool.map(run, runs))
+    for command, one in zip(runs, dones):
+        print(f"== {command[1]}, {command[3]}: exit code {one.returncode}\n{one.stdout}")
+    codes = {one.returncode for one in dones}
+    return UNAVAILABLE if UNAVAILABLE in codes else int(codes != {0})
+
+
 # --- training ------------------------------------------------------------------------------------
 
 def write_png(path, side, rows):
@@ -135,7 +151,7 @@ def write_png(path, side, rows):
 def pictures(options):
     """Blocks of noise at three sizes: something to learn at every scale, and no two crops alike."""
     os.makedirs(options.out, exist_ok=True)
-    side = 192
+    side = 96
     for number in range(8):
         dice = random.Random(number)
         layers = [(size, dice.randbytes(3 * (side // size) ** 2)) for size in (24, 8, 2)]
@@ -264,6 +280,7 @@ def main():
         return sub
 
     command(ops, "program", "limit", "ops", "details").add_argument("--before", default="")
+    command(bits, "program")
     command(pictures, "out")
     command(losses, "log", "details")
     command(join, "out").add_argument("files", nargs="+")

@@ -182,19 +182,7 @@ part_kernels() {
 
 part_bitwise() {
   program test_sim_against_cuda
-  # One process for each family and type: the simulator's side takes the time.
-  printf '%s\n' convolutions "dense layers" "batch norms" |
-    python3 -c '
-import concurrent.futures, subprocess, sys
-runs = [[sys.argv[1], line.strip() + " give the simulator\x27s bits", "-c", kind]
-        for line in sys.stdin for kind in ("fp32", "bf16")]
-def run(command):
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
-    print(f"== {command[1]}, {command[3]}: exit code {done.returncode}", done.stdout, sep="\n", flush=True)
-    return done.returncode
-with concurrent.futures.ThreadPoolExecutor() as pool:
-    codes = list(pool.map(run, runs))
-sys.exit(77 if 77 in codes else int(any(codes)))' "$bin/test_sim_against_cuda"
+  python3 tools/gpu_check.py bits --program "$bin/test_sim_against_cuda"
 }
 
 part_sanitizer() {
