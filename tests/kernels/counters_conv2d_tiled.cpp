@@ -56,7 +56,7 @@ enum class Pass : std::uint8_t { Forward, BackwardData, BackwardFilter };
 
 sim::Stats count(Pass pass, const Conv2dProblem& d) {
   GuardedBytes::guard_bytes = 0;
-  const sim::Scope scope({.races = false, .count = true});
+  const sim::Scope scope({.count = true});
   kernels::Context ctx(kernels::sim::table(), kernels::sim::device_info());
   const kernels::TypedOps<float>& ops = ctx.table().typed<float>();
   for (const char* op : {ops.conv2d_forward.name(), ops.conv2d_backward_data.name(),
