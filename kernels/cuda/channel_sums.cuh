@@ -50,6 +50,16 @@ GPU_DEV void block_sums(float (&v)[N], BlockSums<Threads, L, N>& s) {
   __syncthreads();  // the totals are written
 }
 
+/// Where the map's row goes: F may say so, else it stays. (A function of its own: nvcc looks into
+/// discarded branches of lambdas.)
+template <class F>
+GPU_DEV Index destination_of(const F& f, Index row) {
+  if constexpr (requires { f.destination(row); })
+    return f.destination(row);
+  else
+    return row;
+}
+
 /// Adds the terms of one slab and, where F writes, maps it in the same pass. F has, beside what
 /// channel_map_kernel asks,
 ///   kTerms                                    sums a channel
@@ -87,8 +97,7 @@ __global__ void __launch_bounds__(kChannelThreads)
         for (int t = 0; t < kTerms; ++t) sum[t * kValues + (OneSum ? 0 : e)] = term[t];
       }
       if constexpr (F::kWrites) {
-        Index to = row + u * Slab<V>::kRows;
-        if constexpr (requires { f.destination(to); }) to = f.destination(to);
+        const Index to = destination_of(f, row + u * Slab<V>::kRows);
         if (y) store_elements<V>(y + to * g.c + own.channel, out);
       }
     }
