@@ -144,9 +144,7 @@ models::DiscriminatorConfig RunConfig::discriminator_config() const {
   return d;
 }
 
-DType RunConfig::compute_type() const {
-  return precision == "bf16" ? DType::BF16 : DType::F32;
-}
+DType RunConfig::compute_type() const { return precision == "bf16" ? DType::BF16 : DType::F32; }
 
 Index RunConfig::total_steps() const {
   Index sum = 0;
