@@ -135,22 +135,16 @@ void backward_filter_widened(Context& ctx, const Conv2dProblem& d, const bf16* x
 // --- what oneDNN takes
 // -------------------------------------------------------------------------------
 
-template <class T>
-bool supports(const Conv2dProblem&, const DeviceInfo&) {
-  return std::is_same_v<T, float> || onednn::has_bf16();
-}
-
-template <class T>
-bool supports_activation(const Conv2dActivationProblem& d, const DeviceInfo& device) {
-  return d.activation == Activation::LeakyRelu && d.slope != 0.0f && supports<T>(d.conv, device);
+bool supports_activation(const Conv2dActivationProblem& d, const DeviceInfo&) {
+  return d.activation == Activation::LeakyRelu && d.slope != 0.0f;
 }
 
 template <class T>
 void add_typed(TypedOps<T>& ops) {
-  ops.conv2d_forward.prepend({"onednn", supports<T>, forward<T>});
-  ops.conv2d_backward_data.prepend({"onednn", supports<T>, backward_data<T>});
-  ops.conv2d_backward_filter.prepend({"onednn", supports<T>, backward_filter<T>});
-  ops.conv2d_activation_forward.prepend({"onednn", supports_activation<T>, activation_forward<T>});
+  ops.conv2d_forward.prepend({"onednn", nullptr, forward<T>});
+  ops.conv2d_backward_data.prepend({"onednn", nullptr, backward_data<T>});
+  ops.conv2d_backward_filter.prepend({"onednn", nullptr, backward_filter<T>});
+  ops.conv2d_activation_forward.prepend({"onednn", supports_activation, activation_forward<T>});
 }
 
 }  // namespace
@@ -161,7 +155,7 @@ void add_conv2d(KernelTable& table) {
   half.conv2d_backward_data.prepend({"widened", nullptr, backward_data_widened});
   half.conv2d_backward_filter.prepend({"widened", nullptr, backward_filter_widened});
   add_typed(table.f32);
-  add_typed(half);
+  if (onednn::has_bf16()) add_typed(half);
 }
 
 }  // namespace subpix::kernels::cpu

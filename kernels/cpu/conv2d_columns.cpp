@@ -143,34 +143,28 @@ void backward_data(Context& ctx, const Conv2dProblem& d, const T* dy, Filter<T> 
 
 /// The columns must at least halve the registers of products, and the inputs must be enough to pay
 /// for writing and reading T.
-template <class T>
 bool pays(const ConvShape& d) {
   constexpr Index kLeastInputs = 16, kRegister = 16;
   return d.stride == 1 && d.k <= kMaxOutputs && d.c >= kLeastInputs &&
-         2 * column_outputs(d.s, d.k) <= d.s * kRegister &&
-         (std::is_same_v<T, float> || onednn::has_bf16());
+         2 * column_outputs(d.s, d.k) <= d.s * kRegister;
 }
 
-template <class T>
-bool pays_forward(const Conv2dProblem& d, const DeviceInfo&) {
-  return pays<T>(onednn::shape_of(d));
-}
-template <class T>
+bool pays_forward(const Conv2dProblem& d, const DeviceInfo&) { return pays(onednn::shape_of(d)); }
 bool pays_backward_data(const Conv2dProblem& d, const DeviceInfo&) {
-  return d.stride == 1 && pays<T>(onednn::transposed(d));
+  return d.stride == 1 && pays(onednn::transposed(d));
 }
 
 template <class T>
 void add_typed(TypedOps<T>& ops) {
-  ops.conv2d_forward.prepend({"column_sum", pays_forward<T>, forward<T>});
-  ops.conv2d_backward_data.prepend({"column_sum", pays_backward_data<T>, backward_data<T>});
+  ops.conv2d_forward.prepend({"column_sum", pays_forward, forward<T>});
+  ops.conv2d_backward_data.prepend({"column_sum", pays_backward_data, backward_data<T>});
 }
 
 }  // namespace
 
 void add_conv2d_columns(KernelTable& table) {
   add_typed(table.f32);
-  add_typed(table.bf16_ops);
+  if (onednn::has_bf16()) add_typed(table.bf16_ops);
 }
 
 }  // namespace subpix::kernels::cpu
