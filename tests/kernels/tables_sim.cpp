@@ -28,7 +28,7 @@ std::vector<TableUnderTest> make_tables() {
   sim.ctx->table().memory.synchronize(*sim.ctx);
   const sim::Flavour flavour = sim::flavour();
   sim.rounds = flavour == sim::Flavour::Sim ? 3 : 1;
-  if (flavour != sim::Flavour::Sim) sim.most_flops = 2e6;
+  if (flavour != sim::Flavour::Sim) sim.most_flops = 1e6;
   sim.before_round = [](int round) {
     sim::config().schedule = round == 0 ? sim::Schedule::Fifo : sim::Schedule::Random;
     sim::config().seed = static_cast<std::uint64_t>(round);

@@ -36,6 +36,7 @@ RunConfig unusual() {
   c.threads = 3;
   c.loader_threads = 5;
   c.backend = "reference";
+  c.cuda_graph = false;
   c.data = {{"a", "b"}, {"c"}, 48, 4, LrFrom::Crop, false, false, 77, 2.5, ChannelRule::Convert};
   c.model = {4, 32, 2, true, engine::nn::InitKind::Icnr, 0.25, 1e-4};
   c.discriminator = {8, 100, 0.1};
