@@ -97,7 +97,6 @@ class GpuCheck(unittest.TestCase):
         done = self.check(self.out, "--programs", self.bin, "--parts", "bitwise", "--limit", "1")
         self.assertEqual(done.returncode, 1, done.stdout + done.stderr)
         self.assertEqual(self.result("bitwise")["status"], "timeout")
-        self.assertIn("begun", self.result("bitwise")["log"])
 
     def test_without_a_driver(self):
         if shutil.which("nvidia-smi"):
