@@ -226,7 +226,7 @@ __global__ void __launch_bounds__(Config<WarpsM, WarpsN>::kThreads,
 
     const bf16* from = s.few[done % 2];
     const bf16* rows = s.wide[done % kStages];
-#pragma unroll 1  // more would cost registers, and with them the second block of a multiprocessor
+#pragma unroll 1  // more would cost registers
     for (int step = 0; step < kTileH; ++step) {
       std::uint32_t a[kMTiles][4], b[4][2];
       const int pixel = step * kTileW + lane / 16 * 8 + lane % 8;
