@@ -8,6 +8,7 @@
 
 #include "engine/core/debug.h"
 #include "engine/core/error.h"
+#include "kernels/api/context_objects.h"
 #include "kernels/reference/table.h"
 #ifdef SUBPIX_HAVE_CPU
 #include "kernels/cpu/table.h"
@@ -145,7 +146,7 @@ Device::Device(std::string backend, std::string library, const kernels::KernelTa
       cache_(std::make_unique<Cache>()) {
   if (table.streams.create) context_->stream = table.streams.create(*context_);
   if (debug().level >= 2)
-    context_->set_trace([](const char* op, const char* variant, const std::string& key) {
+    kernels::set_trace(*context_, [](const char* op, const char* variant, const std::string& key) {
       debug_line(concat("  ", op, " ", key, " by ", variant));
     });
 }

@@ -4,6 +4,7 @@
 #include <limits>
 #include <utility>
 
+#include "kernels/api/context_objects.h"
 #include "kernels/api/kernels.h"
 
 namespace subpix::kernels {
@@ -31,13 +32,15 @@ Context::Context(const KernelTable& table, DeviceInfo device)
     : table_(&table), device_(std::move(device)) {
   SUBPIX_REQUIRE(table.memory.allocate && table.memory.release, "table '", table.name,
                  "' has no memory functions");
+  objects_ = new Objects;  // last: nothing may throw after it
 }
 
 Context::~Context() {
   // Cached library objects may use the backend's memory functions or streams, so they go first.
-  derived_.clear();
-  cache_.clear();
+  objects_->derived.clear();
+  objects_->cache.clear();
   release_arena(arena_);
+  delete objects_;
 }
 
 void Context::override_variant(const std::string& op, const std::string& variant) {
@@ -46,7 +49,7 @@ void Context::override_variant(const std::string& op, const std::string& variant
     throw InputError(concat("backend '", table_->name, "' has no op '", op,
                             "'; op names look like conv2d_forward/f32"));
   if (variant.empty()) {
-    overrides_.erase(op);
+    objects_->overrides.erase(op);
     return;
   }
   if (std::find(names.begin(), names.end(), variant) == names.end()) {
@@ -55,25 +58,41 @@ void Context::override_variant(const std::string& op, const std::string& variant
     throw InputError(concat("backend '", table_->name, "' has no variant '", variant, "' of ", op,
                             "; variants: ", all));
   }
-  overrides_[op] = variant;
+  objects_->overrides[op] = variant;
 }
 
 void Context::plan_variant(const std::string& op, const std::string& key,
                            const std::string& variant) {
-  plan_[{op, key}] = variant;
+  objects_->plan[{op, key}] = variant;
 }
 
 const std::string* Context::chosen(std::string_view op, const std::string& key,
                                    bool* forced) const {
-  if (const auto it = overrides_.find(op); it != overrides_.end()) {
+  const auto& overrides = objects_->overrides;
+  const auto& plan = objects_->plan;
+  if (const auto it = overrides.find(op); it != overrides.end()) {
     *forced = true;
     return &it->second;
   }
   *forced = false;
-  if (plan_.empty()) return nullptr;
-  const auto it = plan_.find({std::string(op), key});
-  return it == plan_.end() ? nullptr : &it->second;
+  if (plan.empty()) return nullptr;
+  const auto it = plan.find({std::string(op), key});
+  return it == plan.end() ? nullptr : &it->second;
 }
+
+bool Context::has_choices() const {
+  return !objects_->overrides.empty() || !objects_->plan.empty();
+}
+
+bool Context::traced() const { return static_cast<bool>(objects_->trace); }
+
+void Context::trace(const char* op, const char* variant, const std::string& key) const {
+  objects_->trace(op, variant, key);
+}
+
+void set_trace(Context& ctx, Trace trace) { ctx.objects().trace = std::move(trace); }
+
+void Context::forget(std::uint64_t storage_id) { objects_->derived.erase(storage_id); }
 
 std::size_t Context::workspace_bytes() const {
   std::size_t sum = 0;

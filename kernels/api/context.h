@@ -1,13 +1,12 @@
 #pragma once
 
+// Every kernel source includes this, and nvcc parses it three times for each: so it stays light,
+// and what few sources need stands in context_objects.h.
+
 #include <cstddef>
 #include <cstdint>
-#include <functional>
-#include <map>
-#include <memory>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
 #include "kernels/api/error.h"
@@ -48,30 +47,21 @@ class Context {
   /// Plan entries: (op, problem key) to variant; overrides win over the plan, the plan over list
   /// order.
   void plan_variant(const std::string& op, const std::string& key, const std::string& variant);
-  bool has_choices() const { return !overrides_.empty() || !plan_.empty(); }
+  bool has_choices() const;
   /// Name forced or planned for this call, or null.
   const std::string* chosen(std::string_view op, const std::string& key, bool* forced) const;
 
-  /// Called before every kernel call when set: op name, variant name, problem key.
-  using Trace = std::function<void(const char* op, const char* variant, const std::string& key)>;
-  void set_trace(Trace trace) { trace_ = std::move(trace); }
-  const Trace& trace() const { return trace_; }
+  /// Whether somebody listens to kernel calls: set_trace() of context_objects.h.
+  bool traced() const;
+  void trace(const char* op, const char* variant, const std::string& key) const;
 
-  /// Library objects (oneDNN primitives, packed filters, cuDNN plans) kept between calls.
-  /// Returns the object under `key`, made by `make` at the first call.
-  template <class Object, class Make>
-  Object& cached(const std::string& key, Make&& make) {
-    auto& slot = cache_[key];
-    if (!slot) slot = std::shared_ptr<void>(make());
-    return *static_cast<Object*>(slot.get());
-  }
+  /// Forgets what was derived from a storage, when it dies: derived() of context_objects.h.
+  void forget(std::uint64_t storage_id);
 
-  /// Objects derived from the contents of one storage (a filter in the library's own layout). The
-  /// owner of the storage calls forget(id) when it dies.
-  std::shared_ptr<void>& derived(std::uint64_t storage_id, const std::string& key) {
-    return derived_[storage_id][key];
-  }
-  void forget(std::uint64_t storage_id) { derived_.erase(storage_id); }
+  /// Choices, listener and library objects: context_objects.h.
+  struct Objects;
+  Objects& objects() { return *objects_; }
+
   std::size_t workspace_bytes() const;
   /// The scratch memory of a context. A captured graph keeps the one it was captured with: its
   /// kernels know the addresses.
@@ -98,12 +88,7 @@ class Context {
 
   const KernelTable* table_;
   DeviceInfo device_;
-  std::map<std::string, std::string, std::less<>> overrides_;
-  std::map<std::pair<std::string, std::string>, std::string> plan_;
-  Trace trace_;
-  std::unordered_map<std::string, std::shared_ptr<void>> cache_;
-  std::unordered_map<std::uint64_t, std::unordered_map<std::string, std::shared_ptr<void>>>
-      derived_;
+  Objects* objects_;  // owned
   Arena arena_;
   int workspace_depth_ = 0;
 };

@@ -12,7 +12,7 @@
 namespace subpix::kernels {
 
 /// A filter or weight matrix handed to a kernel. A backend may keep its own layout of it in
-/// Context::derived(id, ...) as long as `version` is unchanged; id 0 means "do not cache".
+/// derived(ctx, id, ...) as long as `version` is unchanged; id 0 means "do not cache".
 template <class T>
 struct Filter {
   const T* data;
@@ -65,7 +65,7 @@ class Op {
 
   void operator()(Context& ctx, const Problem& p, Args... args) const {
     const Variant& v = select(ctx, p);
-    if (ctx.trace()) ctx.trace()(name_, v.name, p.key());
+    if (ctx.traced()) ctx.trace(name_, v.name, p.key());
     v.run(ctx, p, args...);
   }
 

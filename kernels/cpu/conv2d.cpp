@@ -38,7 +38,7 @@ void run_forward(Context& ctx, const Conv2dProblem& d, const ConvShape& shape, F
   const std::string key =
       "onednn/forward/" + shape.key() + what.key() + std::to_string(static_cast<int>(form));
   using Kept = Prepared<ConvolutionForward>;
-  Kept& prepared = ctx.cached<Kept>(key, [&] {
+  Kept& prepared = cached<Kept>(ctx, key, [&] {
     return std::make_shared<Kept>(ConvolutionForward(shape, what), formed(form, d, type));
   });
   Workspace ws(ctx);
@@ -67,7 +67,7 @@ void backward_data(Context& ctx, const Conv2dProblem& d, const T* dy, Filter<T> 
   constexpr DType type = DTypeOf<T>::value;
   const ConvShape shape = onednn::shape_of(d);
   using Kept = Prepared<ConvolutionBackwardData>;
-  Kept& prepared = ctx.cached<Kept>("onednn/backward_data/" + shape.key() + name(type), [&] {
+  Kept& prepared = cached<Kept>(ctx, "onednn/backward_data/" + shape.key() + name(type), [&] {
     return std::make_shared<Kept>(ConvolutionBackwardData(shape, type),
                                   formed(FilterForm::Plain, d, type));
   });
@@ -83,8 +83,8 @@ void backward_filter(Context& ctx, const Conv2dProblem& d, const T* x, const T* 
   constexpr DType type = DTypeOf<T>::value;
   const ConvShape shape = onednn::shape_of(d);
   using Kept = ConvolutionBackwardFilter;
-  Kept& gradient = ctx.cached<Kept>("onednn/backward_filter/" + shape.key() + name(type),
-                                    [&] { return std::make_shared<Kept>(shape, type); });
+  Kept& gradient = cached<Kept>(ctx, "onednn/backward_filter/" + shape.key() + name(type),
+                                [&] { return std::make_shared<Kept>(shape, type); });
   Workspace ws(ctx);
   std::byte* scratch = ws.take<std::byte>(gradient.scratch_bytes());
   // The bf16 kernels multiply padding of their transposed copies, which they leave as it was found

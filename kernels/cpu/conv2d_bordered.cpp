@@ -53,7 +53,7 @@ void run(Context& ctx, const Conv2dProblem& d, const ConvShape& shape, FilterFor
   const std::string key =
       "onednn/bordered/" + shape.key() + what.key() + std::to_string(static_cast<int>(form));
   using Kept = Prepared<ConvolutionForward>;
-  Kept& prepared = ctx.cached<Kept>(key, [&] {
+  Kept& prepared = cached<Kept>(ctx, key, [&] {
     return std::make_shared<Kept>(ConvolutionForward(inner, what), formed(form, d, DType::F32));
   });
   Workspace ws(ctx);

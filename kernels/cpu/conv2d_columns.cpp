@@ -109,7 +109,8 @@ void run(Context& ctx, const Conv2dProblem& d, const ConvShape& shape, FilterFor
                             .left = 0,
                             .bottom = bottom - last,
                             .right = 0};
-      Kept& prepared = ctx.cached<Kept>(
+      Kept& prepared = cached<Kept>(
+          ctx,
           "onednn/columns/" + strip.key() + what.key() + std::to_string(static_cast<int>(form)),
           [&] {
             return std::make_shared<Kept>(ConvolutionForward(strip, what),

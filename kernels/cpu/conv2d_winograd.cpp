@@ -3,6 +3,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "kernels/api/context_objects.h"
 #include "kernels/api/kernels.h"
 #include "kernels/cpu/channel_sums.h"
 #include "kernels/cpu/register_tile.h"
@@ -251,7 +252,7 @@ const float* transformed_filter(Context& ctx, Workspace& ws, const Conv2dProblem
     transform(out);
     return out;
   }
-  std::shared_ptr<void>& slot = ctx.derived(w.id, turned ? "winograd/turned" : "winograd/plain");
+  std::shared_ptr<void>& slot = derived(ctx, w.id, turned ? "winograd/turned" : "winograd/plain");
   if (!slot) {
     auto made = std::make_shared<TransformedFilter>();
     made->data.resize(static_cast<std::size_t>(size / kLanes));

@@ -4,7 +4,7 @@
 #include <cstring>
 #include <memory>
 
-#include "kernels/api/context.h"
+#include "kernels/api/context_objects.h"
 #include "kernels/api/op.h"
 #include "kernels/cpu/onednn.h"
 #include "kernels/cpu/parallel.h"
@@ -148,7 +148,7 @@ const onednn::memory& packed_filter(Context& ctx, Workspace& ws, const Conv2dPro
   if (w.id != 0) {
     const std::string key =
         std::to_string(static_cast<int>(form)) + "/" + prepared.convolution.filter_key();
-    std::shared_ptr<void>& slot = ctx.derived(w.id, key);
+    std::shared_ptr<void>& slot = derived(ctx, w.id, key);
     if (!slot) {
       auto made = std::make_shared<PackedFilter>();
       made->memory = onednn::memory(prepared.convolution.filter_layout(), onednn::engine());

@@ -5,6 +5,7 @@
 #include <memory>
 #include <utility>
 
+#include "kernels/api/context_objects.h"
 #include "kernels/cuda/gpu/gpu.cuh"
 #include "kernels/cuda/variants.h"
 
@@ -63,8 +64,9 @@ constexpr std::size_t kMostStaged = std::size_t{8} << 20;
 void copy_to_device(Context& ctx, void* device, const void* host, std::size_t bytes) {
   if (bytes == 0) return;
   if (bytes > kMostStaged) return gpu::copy_to_device(device, host, bytes, ctx.stream);
-  ctx.cached<Staging>("staging", [] { return std::make_shared<Staging>(); })
-      .upload(device, host, bytes, ctx.stream);
+  cached<Staging>(ctx, "staging", [] {
+    return std::make_shared<Staging>();
+  }).upload(device, host, bytes, ctx.stream);
 }
 void copy_to_host(Context& ctx, void* host, const void* device, std::size_t bytes) {
   if (bytes > 0) gpu::copy_to_host(host, device, bytes, ctx.stream);

@@ -1,5 +1,6 @@
 #include <cstring>
 
+#include "kernels/api/context_objects.h"
 #include "kernels/reference/table.h"
 #include "tests/support/catch.h"
 #include "tests/support/fill.h"
@@ -202,7 +203,7 @@ TEST_CASE("the trace sees op, variant and key of each call, of composed parts to
           "[kernels][selection]") {
   Context ctx(reference::table(), {});
   std::vector<std::string> calls;
-  ctx.set_trace([&](const char* op, const char* variant, const std::string& key) {
+  set_trace(ctx, [&](const char* op, const char* variant, const std::string& key) {
     calls.push_back(concat(op, " ", variant, " ", key));
   });
   const Conv2dActivationProblem d{{1, 2, 2, 1, 1, 1, 1, 1, 0}, Activation::LeakyRelu, 0.5f};
@@ -251,18 +252,18 @@ TEST_CASE("cached objects are made once, derived ones until their storage is for
     const auto make = [&](int v) {
       return [&alive, v] { return std::make_shared<Object>(&alive, v); };
     };
-    CHECK(ctx.cached<Object>("a", make(1)).value == 1);
-    CHECK(ctx.cached<Object>("a", make(2)).value == 1);
-    CHECK(ctx.cached<Object>("b", make(2)).value == 2);
+    CHECK(cached<Object>(ctx, "a", make(1)).value == 1);
+    CHECK(cached<Object>(ctx, "a", make(2)).value == 1);
+    CHECK(cached<Object>(ctx, "b", make(2)).value == 2);
     CHECK(alive == 2);
-    CHECK(ctx.derived(7, "layout") == nullptr);
-    ctx.derived(7, "layout") = std::make_shared<Object>(&alive, 3);
-    ctx.derived(8, "layout") = std::make_shared<Object>(&alive, 4);
+    CHECK(derived(ctx, 7, "layout") == nullptr);
+    derived(ctx, 7, "layout") = std::make_shared<Object>(&alive, 3);
+    derived(ctx, 8, "layout") = std::make_shared<Object>(&alive, 4);
     CHECK(alive == 4);
     ctx.forget(7);
     CHECK(alive == 3);
-    CHECK(ctx.derived(7, "layout") == nullptr);
-    CHECK(static_cast<Object*>(ctx.derived(8, "layout").get())->value == 4);
+    CHECK(derived(ctx, 7, "layout") == nullptr);
+    CHECK(static_cast<Object*>(derived(ctx, 8, "layout").get())->value == 4);
     ctx.forget(99);
   }
   CHECK(alive == 0);

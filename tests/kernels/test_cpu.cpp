@@ -7,6 +7,7 @@
 #include <set>
 #include <vector>
 
+#include "kernels/api/context_objects.h"
 #include "kernels/cpu/table.h"
 #include "kernels/reference/table.h"
 #include "tests/support/catch.h"
@@ -203,7 +204,7 @@ TEST_CASE("a convolution with an activation runs no reference loop", "[cpu][sele
   for (const Activation activation : {Activation::None, Activation::Relu, Activation::LeakyRelu}) {
     const Conv2dActivationProblem d{{1, 6, 6, 16, 16, 3, 3, 1, 1}, activation, 0.2f};
     std::vector<std::string> ran;
-    machine.ctx.set_trace([&](const char* op, const char* variant, const std::string&) {
+    kernels::set_trace(machine.ctx, [&](const char* op, const char* variant, const std::string&) {
       ran.push_back(std::string(op) + " " + variant);
     });
     const auto x = numbers(d.conv.x_count(), "x"), w = numbers(d.conv.w_count(), "w");

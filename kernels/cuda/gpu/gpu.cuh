@@ -27,6 +27,7 @@
 ///      tested code is not the shipped code.
 ///
 /// What a kernel may use (docs/simulator.md lists the exact semantics):
+// clang-format off: a table
 ///   CUDA's own  threadIdx blockIdx blockDim gridDim, __syncthreads, __syncwarp, __shfl_sync,
 ///               __shfl_up_sync, __shfl_down_sync, __shfl_xor_sync, __ballot_sync, __any_sync,
 ///               __all_sync, __threadfence, atomicAdd/Max/Min/Exch/CAS, __ldg, __popc, __ffs,
@@ -35,14 +36,18 @@
 ///               rsqrtf, sincospif, min, max, the functions of math.h, float2/4, int2/4, uint2/4
 ///               and their make_ functions
 ///   memory      smem<T>, smem_addr, to_float, to_bf16, pack_bf16, unpack_bf16
-///   barriers    named_bar_sync/arrive, grid_sync, cluster_sync/rank/map, red_release_add,
-///   wait_acquire_ge cp.async    cp_async<Bytes>, cp_async_commit, cp_async_wait<N> mbarrier MBar,
-///   mbar_init/arrive/arrive_tx/wait, fence_mbar_init, fence_proxy_async bulk, TMA   bulk_load,
-///   tma_load_1d..5d, tma_load_im2col, tma_store_1d..5d, bulk_commit, bulk_wait<N> tensor
-///   ldmatrix_x4[_trans], mma_bf16, mma_tf32, mma_tile_bf16, mma_tile_tf32 wgmma       wgmma_fence,
-///   wgmma_bf16<N,TA,TB>, wgmma_bf16_rs<N,TB>, wgmma_commit, wgmma_wait<N>(acc),
-///               desc_plain, desc_swizzled, desc_sw128, swz128, setmaxnreg_inc/dec<N>
+///   barriers    named_bar_sync/arrive, grid_sync (grid.cuh), cluster_sync/rank/map,
+///               red_release_add, wait_acquire_ge
+///   cp.async    cp_async<Bytes>, cp_async_commit, cp_async_wait<N>
+///   mbarrier    MBar, mbar_init/arrive/arrive_tx/wait, fence_mbar_init, fence_proxy_async
+///   bulk, TMA   bulk_load, tma_load_1d..5d, tma_load_im2col, tma_store_1d..5d, bulk_commit,
+///               bulk_wait<N>
+///   tensor      ldmatrix_x4[_trans], mma_bf16, mma_tf32, mma_tile_bf16, mma_tile_tf32
+///   wgmma       wgmma_fence, wgmma_bf16<N,TA,TB>, wgmma_bf16_rs<N,TB>, wgmma_commit,
+///               wgmma_wait<N>(acc), desc_plain, desc_swizzled, desc_sw128, swz128,
+///               setmaxnreg_inc/dec<N>
 ///   other       lane_id
+// clang-format on
 /// The simulator refuses the rest by name; a primitive is added there together with its first user.
 
 #include <cstddef>

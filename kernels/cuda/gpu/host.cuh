@@ -4,7 +4,6 @@
 // graphs. Streams, events and graphs are opaque pointers on both sides; the null stream is the
 // default stream. Each function throws Error (allocate: InputError when memory is short).
 
-#include <memory>
 #include <string>
 
 namespace subpix::gpu {

@@ -7,7 +7,6 @@
 // exist only in the latter, so on sm_80 their wrappers trap; supports() of a variant keeps them
 // from running.
 
-#include <cooperative_groups.h>
 #include <cuda_bf16.h>
 
 #if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -62,7 +61,6 @@ GPU_DEV void named_bar_sync(int id, int count) {
 GPU_DEV void named_bar_arrive(int id, int count) {
   asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(count) : "memory");
 }
-GPU_DEV void grid_sync() { cooperative_groups::this_grid().sync(); }
 
 /// Own barriers between co-resident blocks: add with release, wait with acquire until *p >= value
 /// (modulo 2^32).

@@ -3,7 +3,7 @@
 
 #include <cstring>
 
-#include "kernels/cuda/gpu/gpu.cuh"
+#include "kernels/cuda/gpu/grid.cuh"
 #include "tests/sim/kernels/kernels.h"
 
 namespace subpix::kernels::KERNEL_TARGET {

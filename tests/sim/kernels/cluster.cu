@@ -1,6 +1,6 @@
 // Blocks that run together: clusters with distributed shared memory, cooperative grids.
 
-#include "kernels/cuda/gpu/gpu.cuh"
+#include "kernels/cuda/gpu/grid.cuh"
 #include "tests/sim/kernels/dispatch.cuh"
 #include "tests/sim/kernels/kernels.h"
 
