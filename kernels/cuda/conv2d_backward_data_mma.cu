@@ -182,7 +182,7 @@ void conv2d_backward_data_implicit_gemm_mma(Context& ctx, const Conv2dProblem& d
                             .packed_out = filter_c == d.c && packable(dx)};
   const Index largest_phase = d.n * gpu::cdiv(d.h, d.stride) * gpu::cdiv(d.w, d.stride);
   mma::run_implicit_gemm<T, mma::BackwardData>(ctx, g, largest_phase, i32(d.stride * d.stride),
-                                               mma::aligned(ctx, scratch, dy, d.y_count()), w,
+                                               aligned_operand(ctx, scratch, dy, d.y_count()), w,
                                                Conv2dEpilogue{}, dx);
 }
 template void conv2d_backward_data_implicit_gemm_mma(Context&, const Conv2dProblem&, const float*,

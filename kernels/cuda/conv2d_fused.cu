@@ -1,3 +1,7 @@
+#include "kernels/cuda/conv2d_fused.cuh"
+
+#include <type_traits>
+
 #include "kernels/cuda/gpu/gpu.cuh"
 #include "kernels/cuda/variants.h"
 
@@ -8,7 +12,11 @@ void conv2d_norm_forward_variants(Conv2dNormForward<T>&) {}
 template void conv2d_norm_forward_variants(Conv2dNormForward<float>&);
 template void conv2d_norm_forward_variants(Conv2dNormForward<bf16>&);
 template <class T>
-void conv2d_norm_backward_filter_variants(Conv2dNormBackwardFilter<T>&) {}
+void conv2d_norm_backward_filter_variants(Conv2dNormBackwardFilter<T>& op) {
+  if constexpr (std::is_same_v<T, bf16>)
+    op.append({"split_pixels_mma", supports_norm_backward_filter_split_pixels_mma,
+               conv2d_norm_backward_filter_split_pixels_mma});
+}
 template void conv2d_norm_backward_filter_variants(Conv2dNormBackwardFilter<float>&);
 template void conv2d_norm_backward_filter_variants(Conv2dNormBackwardFilter<bf16>&);
 template <class T>
@@ -23,6 +31,16 @@ template <class T>
 void conv2d_pool_forward_variants(Conv2dPoolForward<T>&) {}
 template void conv2d_pool_forward_variants(Conv2dPoolForward<float>&);
 template void conv2d_pool_forward_variants(Conv2dPoolForward<bf16>&);
-void conv2d_wide_forward_variants(Conv2dWideForward&) {}
+
+void conv2d_wide_forward_variants(Conv2dWideForward& op) {
+  op.append(
+      {"column_sum_mma", supports_forward_column_sum_mma,
+       [](Context& ctx, const Conv2dProblem& d, const bf16* x, Filter<bf16> w, const float* bias,
+          float* y) { conv2d_wide_forward_column_sum_mma(ctx, d, x, w.data, bias, y); }});
+  op.append(
+      {"implicit_gemm_mma", supports_forward_implicit_gemm_mma,
+       [](Context& ctx, const Conv2dProblem& d, const bf16* x, Filter<bf16> w, const float* bias,
+          float* y) { conv2d_wide_forward_implicit_gemm_mma(ctx, d, x, w.data, bias, y); }});
+}
 
 }  // namespace subpix::kernels::KERNEL_TARGET

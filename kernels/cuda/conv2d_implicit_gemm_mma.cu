@@ -15,7 +15,10 @@
 //
 // implicit_gemm_mma        bf16.
 // implicit_gemm_mma_tf32   fp32 with operands rounded to TF32, where the device info allows it.
+//
+// conv2d_wide_forward: the bf16 kernel with its sums stored as fp32.
 
+#include "kernels/cuda/conv2d_fused.cuh"
 #include "kernels/cuda/conv2d_mma.cuh"
 
 namespace subpix::kernels::KERNEL_TARGET {
@@ -98,9 +101,12 @@ bool supports_forward_implicit_gemm_mma_tf32(const Conv2dProblem& d, const Devic
   return device.tf32 && device.compute_major >= 8 && d.c % kPack<float> == 0 && mma::pixels_fit(d);
 }
 
-template <class T>
-void conv2d_forward_implicit_gemm_mma(Context& ctx, const Conv2dProblem& d, const T* x, const T* w,
-                                      Conv2dEpilogue epilogue, T* y) {
+namespace {
+
+/// Out: T, or float for sums that are not rounded.
+template <class T, class Out>
+void run_forward(Context& ctx, const Conv2dProblem& d, const T* x, const T* w,
+                 Conv2dEpilogue epilogue, Out* y) {
   Workspace scratch(ctx);
   const auto i32 = [](Index v) { return static_cast<int>(v); };
   const mma::ImplicitGemm g{.images = i32(d.n),
@@ -115,14 +121,27 @@ void conv2d_forward_implicit_gemm_mma(Context& ctx, const Conv2dProblem& d, cons
                             .s = i32(d.s),
                             .stride = i32(d.stride),
                             .pad = i32(d.pad),
-                            .packed_out = d.k % kPack<T> == 0 && packable(y)};
-  mma::run_implicit_gemm<T, mma::Forward>(ctx, g, d.n * d.p() * d.q(), 1,
-                                          mma::aligned(ctx, scratch, x, d.x_count()),
-                                          mma::aligned(ctx, scratch, w, d.w_count()), epilogue, y);
+                            .packed_out = d.k % kPack<Out> == 0 && packable(y)};
+  mma::run_implicit_gemm<T, mma::Forward>(
+      ctx, g, d.n * d.p() * d.q(), 1, aligned_operand(ctx, scratch, x, d.x_count()),
+      aligned_operand(ctx, scratch, w, d.w_count()), epilogue, y);
+}
+
+}  // namespace
+
+template <class T>
+void conv2d_forward_implicit_gemm_mma(Context& ctx, const Conv2dProblem& d, const T* x, const T* w,
+                                      Conv2dEpilogue epilogue, T* y) {
+  run_forward(ctx, d, x, w, epilogue, y);
 }
 template void conv2d_forward_implicit_gemm_mma(Context&, const Conv2dProblem&, const float*,
                                                const float*, Conv2dEpilogue, float*);
 template void conv2d_forward_implicit_gemm_mma(Context&, const Conv2dProblem&, const bf16*,
                                                const bf16*, Conv2dEpilogue, bf16*);
+
+void conv2d_wide_forward_implicit_gemm_mma(Context& ctx, const Conv2dProblem& d, const bf16* x,
+                                           const bf16* w, const float* bias, float* y) {
+  run_forward(ctx, d, x, w, {.bias = bias}, y);
+}
 
 }  // namespace subpix::kernels::KERNEL_TARGET

@@ -183,11 +183,12 @@ GPU_DEV void stage_pair(unsigned char* tile, const bf16*, int row, int column, f
 /// indices fit an int; the launcher: source and filter are 16-byte aligned.
 /// Pass (see the two sources): which pixels and taps there are, how B comes into shared memory and
 /// from there into fragments.
-template <class T, class Tile, template <class, class> class Pass>
+/// Out: T, or float for bf16 operands whose sums are not rounded.
+template <class T, class Out, class Tile, template <class, class> class Pass>
 __global__ void __launch_bounds__(kThreads, Tile::kBlocks)
     conv2d_implicit_gemm_mma_kernel(ImplicitGemm g, const T* __restrict__ source,
                                     const T* __restrict__ filter, Conv2dEpilogue epilogue,
-                                    T* __restrict__ out) {
+                                    Out* __restrict__ out) {
   using P = Pass<T, Tile>;
   constexpr int kM = Tile::kM, kN = Tile::kN, kStages = Tile::kStages;
   constexpr int kFragmentsM = Tile::kFragmentsM, kFragmentsN = Tile::kFragmentsN;
@@ -292,7 +293,7 @@ __global__ void __launch_bounds__(kThreads, Tile::kBlocks)
   }
 
   // Through shared memory, because fragments hold 4 or 8 bytes of a row and stores should be 16.
-  static_assert(kN * sizeof(T) <= std::size_t{kStages} * kRowBytes, "the result fits A's stages");
+  static_assert(kN * sizeof(Out) <= std::size_t{kStages} * kRowBytes, "the result fits A's stages");
   __syncthreads();  // everyone has read the last stages, which the tile overwrites
 #pragma unroll
   for (int i = 0; i < kFragmentsM; ++i)
@@ -307,16 +308,16 @@ __global__ void __launch_bounds__(kThreads, Tile::kBlocks)
                        v0, v1);
       }
   __syncthreads();  // the tile is whole
-  constexpr int kRowPacks = kN / kPack<T>;
+  constexpr int kRowPacks = kN / kPack<Out>;
   if (g.packed_out) {
 #pragma unroll
     for (int i = 0; i < kM * kRowPacks / kThreads; ++i) {
       const int e = t + i * kThreads, row = e / kRowPacks, pack = e % kRowPacks;
       const Index pixel = s.out[row];
-      const int column = n0 + pack * kPack<T>;
+      const int column = n0 + pack * kPack<Out>;
       if (pixel >= 0 && column < g.out_c)
         *reinterpret_cast<uint4*>(out + pixel * g.out_c + column) =  // [mma store]
-            *reinterpret_cast<const uint4*>(s.a + place_of_pack<T, kN>(row, pack));
+            *reinterpret_cast<const uint4*>(s.a + place_of_pack<Out, kN>(row, pack));
     }
   } else {  // element by element, consecutive lanes on consecutive elements of out
     const int width = min(kN, g.out_c - n0);
@@ -324,8 +325,8 @@ __global__ void __launch_bounds__(kThreads, Tile::kBlocks)
       const int row = e / width, column = e % width;
       const Index pixel = s.out[row];
       if (pixel >= 0)
-        out[pixel * g.out_c + n0 + column] = reinterpret_cast<const T*>(
-            s.a + place_of_pack<T, kN>(row, column / kPack<T>))[column % kPack<T>];
+        out[pixel * g.out_c + n0 + column] = reinterpret_cast<const Out*>(
+            s.a + place_of_pack<Out, kN>(row, column / kPack<Out>))[column % kPack<Out>];
     }
   }
 }
@@ -336,30 +337,21 @@ inline bool pixels_fit(const Conv2dProblem& d) {
   return d.n * (d.h + 2 * d.pad) * (d.w + 2 * d.pad) <= kMost && d.r * d.s * (d.c + d.k) <= kMost;
 }
 
-/// The tensor itself, or a copy of it where packs cannot be read.
-template <class T>
-const T* aligned(Context& ctx, Workspace& scratch, const T* data, Index count) {
-  if (packable(data)) return data;
-  T* copied = scratch.take<T>(static_cast<std::size_t>(count));
-  gpu::copy(copied, data, static_cast<std::size_t>(count) * sizeof(T), ctx.stream);
-  return copied;
-}
-
-template <class T, class Tile, template <class, class> class Pass>
+template <class T, class Tile, template <class, class> class Pass, class Out>
 void launch_tile(Context& ctx, const ImplicitGemm& g, Index pixels, int phases, const T* source,
-                 const T* filter, Conv2dEpilogue epilogue, T* out) {
+                 const T* filter, Conv2dEpilogue epilogue, Out* out) {
   dim3 grid = gpu::grid_for(gpu::cdiv(pixels, Index{Tile::kM}) * gpu::cdiv(g.out_c, Tile::kN), 1);
   grid.z = static_cast<unsigned>(phases);
-  gpu::launch(conv2d_implicit_gemm_mma_kernel<T, Tile, Pass>,
+  gpu::launch(conv2d_implicit_gemm_mma_kernel<T, Out, Tile, Pass>,
               {.grid = grid, .block = kThreads, .smem = sizeof(Shared<Tile>), .stream = ctx.stream},
               g, source, filter, epilogue, out);
 }
 
 /// Chooses the tile: the largest of which there is one for every multiprocessor. pixels: those of
 /// the largest phase.
-template <class T, template <class, class> class Pass>
+template <class T, template <class, class> class Pass, class Out>
 void run_implicit_gemm(Context& ctx, const ImplicitGemm& g, Index pixels, int phases,
-                       const T* source, const T* filter, Conv2dEpilogue epilogue, T* out) {
+                       const T* source, const T* filter, Conv2dEpilogue epilogue, Out* out) {
   const auto fills_device = [&](Index m, Index n) {
     return gpu::cdiv(pixels, m) * gpu::cdiv(Index{g.out_c}, n) * phases >=
            ctx.device().multiprocessors;

@@ -1,12 +1,9 @@
 // What the convolutions on halo tiles read and write, as exact numbers: each activation once a
 // tile, whole sectors, no bank conflicts in the main loops.
 
-#include <fstream>
-#include <functional>
-#include <string>
-
 #include "kernels/sim/sim.h"
 #include "kernels/sim/table.h"
+#include "tests/kernels/source_lines.h"
 #include "tests/support/catch.h"
 #include "tests/support/fill.h"
 #include "tests/support/guarded.h"
@@ -17,54 +14,6 @@ namespace {
 using kernels::Conv2dProblem;
 using kernels::Filter;
 using sim::AccessKind;
-
-/// The line after the comment "// [marker]" of a kernel source.
-int line_after(const std::string& file, const std::string& marker) {
-  std::ifstream in(std::string(SUBPIX_SOURCE_DIR) + "/kernels/cuda/" + file);
-  REQUIRE(in);
-  int number = 0;
-  for (std::string line; std::getline(in, line);) {
-    ++number;
-    if (line.find("// [" + marker + "]") != std::string::npos) return number + 1;
-  }
-  FAIL(marker << " is not in " << file);
-  return 0;
-}
-
-/// The counter of that line, wherever it was inlined: then `file` is "file:line called from
-/// caller".
-sim::AccessCounter at_line(const sim::Stats& s, AccessKind kind, const std::string& file,
-                           const std::string& marker) {
-  const int line = line_after(file, marker);
-  sim::AccessCounter sum{kind, file, line};
-  for (const sim::AccessCounter& c : s.accesses)
-    if (c.kind == kind && ((c.line == line && c.file == file) ||
-                           c.file.starts_with(concat(file, ":", line, " called from")))) {
-      sum.requests += c.requests;
-      sum.bytes += c.bytes;
-      sum.units += c.units;
-      sum.ideal += c.ideal;
-    }
-  return sum;
-}
-
-struct Wanted {
-  AccessKind kind;
-  const char* file;
-  const char* marker;
-  std::uint64_t requests, bytes, units, ideal;
-};
-
-void check_accesses(const sim::Stats& s, const std::vector<Wanted>& wanted) {
-  for (const Wanted& w : wanted) {
-    const sim::AccessCounter c = at_line(s, w.kind, w.file, w.marker);
-    INFO(sim::name(w.kind) << " " << w.file << " " << w.marker << "\n" << sim::report(s));
-    CHECK(c.requests == w.requests);
-    CHECK(c.bytes == w.bytes);
-    CHECK(c.units == w.units);
-    CHECK(c.ideal == w.ideal);
-  }
-}
 
 /// Runs forward or backward data with one variant and counts.
 sim::Stats count(const char* variant, int multiprocessors, const Conv2dProblem& d, bool backward) {
