@@ -58,17 +58,17 @@ TEST_CASE("counters: halo_mma loads each activation once a tile, without bank co
     CHECK(s.cp_async == (blocks * 8 * 14 + filters) * 8);
     CHECK(s.block_barriers == blocks * (9 + 4));
     const sim::AccessCounter fill =
-        at_line(s, AccessKind::GlobalLoad, "conv2d_halo_mma.cu", "halo fill");
+        at_line(s, AccessKind::GlobalLoad, "conv2d_halo_mma.cuh", "halo fill");
     CHECK(fill.bytes == pixels * 128);
     CHECK(fill.units == pixels * 4);
     CHECK(fill.ideal == pixels * 4);
     const char* marker = backward ? "fragment b transposed" : "fragment b";
     check_accesses(
-        s, {{AccessKind::GlobalLoad, "conv2d_halo_mma.cu", "halo filter", filters / 4,
+        s, {{AccessKind::GlobalLoad, "conv2d_halo_mma.cuh", "halo filter", filters / 4,
              filters * 128, filters * 4, filters * 4},
-            {AccessKind::SharedStore, "conv2d_halo_mma.cu", "halo filter", filters / 4,
+            {AccessKind::SharedStore, "conv2d_halo_mma.cuh", "halo filter", filters / 4,
              filters * 128, filters, filters},
-            {AccessKind::SharedLoad, "conv2d_halo_mma.cu", "halo a", a, a * 512, a * 4, a * 4},
+            {AccessKind::SharedLoad, "conv2d_halo_mma.cuh", "halo a", a, a * 512, a * 4, a * 4},
             {AccessKind::SharedLoad, "conv2d_fragments.cuh", marker, b, b * 512, b * 4, b * 4},
             // Two of the four warps, 5 x 4 tiles of two requests.
             {AccessKind::SharedStore, "conv2d_fragments.cuh", "stage", blocks * 2 * 40,
@@ -84,7 +84,7 @@ TEST_CASE("counters: halo_mma has no bank conflicts where tile rows break within
   const std::uint64_t a = 6 * 9 * 2 * 3;  // one block of six warps
   CHECK(s.blocks == 1);
   check_accesses(
-      s, {{AccessKind::SharedLoad, "conv2d_halo_mma.cu", "halo a", a, a * 512, a * 4, a * 4}});
+      s, {{AccessKind::SharedLoad, "conv2d_halo_mma.cuh", "halo a", a, a * 512, a * 4, a * 4}});
 }
 
 TEST_CASE("counters: column_sum_mma reads each pixel once a tile, without bank conflicts") {
