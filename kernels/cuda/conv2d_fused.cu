@@ -24,11 +24,17 @@ void conv2d_norm_backward_data_variants(Conv2dNormBackwardData<T>&) {}
 template void conv2d_norm_backward_data_variants(Conv2dNormBackwardData<float>&);
 template void conv2d_norm_backward_data_variants(Conv2dNormBackwardData<bf16>&);
 template <class T>
-void conv2d_shuffle_forward_variants(Conv2dShuffleForward<T>&) {}
+void conv2d_shuffle_forward_variants(Conv2dShuffleForward<T>& op) {
+  if constexpr (std::is_same_v<T, bf16>)
+    op.append({"halo_mma", supports_shuffle_forward_halo_mma, conv2d_shuffle_forward_halo_mma});
+}
 template void conv2d_shuffle_forward_variants(Conv2dShuffleForward<float>&);
 template void conv2d_shuffle_forward_variants(Conv2dShuffleForward<bf16>&);
 template <class T>
-void conv2d_pool_forward_variants(Conv2dPoolForward<T>&) {}
+void conv2d_pool_forward_variants(Conv2dPoolForward<T>& op) {
+  if constexpr (std::is_same_v<T, bf16>)
+    op.append({"halo_mma", supports_pool_forward_halo_mma, conv2d_pool_forward_halo_mma});
+}
 template void conv2d_pool_forward_variants(Conv2dPoolForward<float>&);
 template void conv2d_pool_forward_variants(Conv2dPoolForward<bf16>&);
 

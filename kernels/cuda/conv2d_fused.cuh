@@ -21,4 +21,15 @@ void conv2d_norm_backward_filter_split_pixels_mma(Context& ctx, const Conv2dNorm
                                                   const bf16* x, NormInput in, const bf16* dy,
                                                   float* dw);
 
+// conv2d_shuffle_forward, halo_mma: eight channels behind the shuffle or multiples of it.
+bool supports_shuffle_forward_halo_mma(const Conv2dShuffleProblem& d, const DeviceInfo&);
+void conv2d_shuffle_forward_halo_mma(Context& ctx, const Conv2dShuffleProblem& d, const bf16* x,
+                                     Filter<bf16> w, const float* bias, const float* slope, bf16* z,
+                                     bf16* y);
+
+// conv2d_pool_forward, halo_mma.
+bool supports_pool_forward_halo_mma(const Conv2dPoolProblem& d, const DeviceInfo&);
+void conv2d_pool_forward_halo_mma(Context& ctx, const Conv2dPoolProblem& d, const bf16* x,
+                                  Filter<bf16> w, const float* bias, bf16* y, std::uint8_t* which);
+
 }  // namespace subpix::kernels::KERNEL_TARGET

@@ -11,7 +11,9 @@ namespace {
 
 using kernels::Context;
 using kernels::Conv2dNormProblem;
+using kernels::Conv2dPoolProblem;
 using kernels::Conv2dProblem;
+using kernels::Conv2dShuffleProblem;
 using kernels::Filter;
 using kernels::Index;
 using kernels::InputForm;
@@ -80,6 +82,61 @@ TEST_CASE("counters: the filter's gradient forms each value of x once a tile") {
   }
   check_accesses(s, {{AccessKind::SharedLoad, "conv2d_backward_filter_mma.cu", "form constants",
                       tiles * 4 * 6, tiles * 4 * 6 * 512, tiles * 4 * 6 * 4, tiles * 4 * 6 * 4}});
+}
+
+TEST_CASE("counters: the shuffle stores whole lines, z and y once") {
+  // An image of 12x12 as up1 has four of: one tile, four blocks of filters, each one place of the
+  // 2x2 that a pixel becomes.
+  kernels::DeviceInfo device = kernels::sim::device_info();
+  device.multiprocessors = 1;
+  Context ctx(kernels::sim::table(), device);
+  const Conv2dShuffleProblem d{{1, 12, 12, 64, 256, 3, 3, 1, 1}};
+  const auto count = at(d.conv.y_count());
+  const Zeros x(ctx, at(d.conv.x_count())), w(ctx, at(d.conv.w_count())), z(ctx, count),
+      y(ctx, count);
+  const Floats bias(ctx, 256), slope(ctx, 64);
+  const bf16* filter = w;
+  const sim::Stats s = counted(ctx, [&] {
+    ctx.table().bf16_ops.conv2d_shuffle_forward(ctx, d, x, filter, bias, slope, z, y);
+  });
+  CHECK(s.launches == 1);
+  CHECK(s.blocks == 4);
+  const std::uint64_t requests = 4 * 144 * 128 / 512;
+  const char* file = "conv2d_shuffle_halo_mma.cu";
+  check_accesses(s, {{AccessKind::SharedLoad, file, "shuffle read", requests, requests * 512,
+                      requests * 4, requests * 4},
+                     {AccessKind::GlobalStore, file, "shuffle z", requests, requests * 512,
+                      requests * 16, requests * 16},
+                     {AccessKind::GlobalStore, file, "shuffle y", requests, requests * 512,
+                      requests * 16, requests * 16}});
+  CHECK(s.total(AccessKind::GlobalStore).bytes == 2 * count * sizeof(bf16));
+}
+
+TEST_CASE("counters: pooling stores a quarter and its places, without bank conflicts") {
+  // 8 x 32 pixels of VGG's conv1_2: two tiles of 8 x 16.
+  kernels::DeviceInfo device = kernels::sim::device_info();
+  device.multiprocessors = 1;
+  Context ctx(kernels::sim::table(), device);
+  const Conv2dPoolProblem d{{1, 8, 32, 64, 64, 3, 3, 1, 1}};
+  const auto count = at(d.pool().y_count());
+  const Zeros x(ctx, at(d.conv.x_count())), w(ctx, at(d.conv.w_count())), y(ctx, count);
+  const Floats bias(ctx, 64);
+  const DeviceArray<std::uint8_t> which(ctx, count);
+  const bf16* filter = w;
+  const sim::Stats s = counted(
+      ctx, [&] { ctx.table().bf16_ops.conv2d_pool_forward(ctx, d, x, filter, bias, y, which); });
+  CHECK(s.launches == 1);
+  CHECK(s.blocks == 2);
+  const std::uint64_t requests = 4 * 16 * 8 / 32;  // windows, eight threads each
+  const char* file = "conv2d_pool_halo_mma.cu";
+  check_accesses(s, {{AccessKind::SharedLoad, file, "pool read", 4 * requests, 4 * requests * 512,
+                      4 * requests * 4, 4 * requests * 4},
+                     {AccessKind::GlobalStore, file, "pool which", requests, requests * 256,
+                      requests * 8, requests * 8}});
+  const sim::AccessCounter stores = in_file(s, AccessKind::GlobalStore, "pack.cuh");
+  CHECK(stores.bytes == count * sizeof(bf16));
+  CHECK(stores.units == count * sizeof(bf16) / 32);
+  CHECK(s.total(AccessKind::GlobalStore).bytes == count * (sizeof(bf16) + 1));
 }
 
 }  // namespace subpix::tests

@@ -27,6 +27,8 @@ void run_shuffle_forward(Report& report) {
   for (const Conv2dProblem& conv : std::vector<Conv2dProblem>{{1, 12, 12, 64, 256, 3, 3, 1, 1},
                                                               {2, 5, 7, 64, 256, 3, 3, 1, 1},
                                                               {2, 4, 3, 8, 32, 3, 3, 1, 1},
+                                                              {3, 5, 6, 72, 96, 3, 3, 1, 1},
+                                                              {1, 6, 9, 136, 160, 5, 5, 1, 2},
                                                               {1, 5, 6, 3, 12, 3, 3, 1, 1},
                                                               {1, 1, 9, 16, 4, 5, 5, 1, 2}})
     for (const bool prelu : {true, false}) {
@@ -101,6 +103,9 @@ void run_pool_forward(Report& report) {
   for (const Conv2dProblem& conv : std::vector<Conv2dProblem>{{1, 12, 12, 64, 64, 3, 3, 1, 1},
                                                               {2, 7, 9, 64, 128, 3, 3, 1, 1},
                                                               {1, 6, 6, 256, 256, 3, 3, 1, 1},
+                                                              {3, 5, 7, 72, 40, 3, 3, 1, 1},
+                                                              {1, 13, 6, 136, 104, 5, 5, 1, 2},
+                                                              {5, 2, 3, 32, 32, 3, 3, 1, 1},
                                                               {1, 5, 4, 3, 6, 3, 3, 1, 1},
                                                               {1, 8, 6, 8, 16, 3, 3, 2, 1}}) {
     odd = !odd;
