@@ -1,3 +1,6 @@
+// The lists of variants of the fused convolutions, preferred first; the composed forms
+// (kernels/api/composed.h), which take everything, come behind them in table.cu.
+
 #include "kernels/cuda/conv2d_fused.cuh"
 
 #include <type_traits>
