@@ -39,7 +39,7 @@
 #include "kernels/cuda/conv2d.cuh"
 #include "kernels/cuda/conv2d_backward_filter.cuh"
 #include "kernels/cuda/conv2d_fused.cuh"
-#include "kernels/cuda/input_form.cuh"
+#include "kernels/cuda/norm_form.cuh"
 
 namespace subpix::kernels::KERNEL_TARGET {
 namespace {
@@ -83,14 +83,14 @@ struct Shape {
     T dy[kStages][Tile<T>::kPositions * Tile<T>::kPitch];
     T x[kStages][kPlanes][kPlaneRows * Tile<T>::kPitch];
   };
-  // Scale, shift and slope of the 64 channels: those of a chunk four by four, so that the chunks of
-  // neighbouring threads lie side by side.
+  // Scale, shift and slope of the 64 channels: those of a chunk of eight four by four, so that the
+  // chunks of neighbouring threads lie side by side.
   struct FormedShared : Shared {
-    float4 form[3][kPack<T> / 4][Tile<T>::kChunks];
+    float4 form[3][2][8];
   };
 };
 
-/// The form of x: none, or NormActivation.
+/// The form of x: none, or NormForm (bf16).
 struct PlainInput {};
 
 /// Sizes as the kernel needs them. All positions together are below 2^31.
@@ -195,17 +195,6 @@ GPU_DEV void multiply(float (&sum)[4][2][4], const std::uint32_t (&a)[4][4],
 /// comes after. What was filled with zeros lies outside the activated map and must stay zero, so
 /// each thread keeps a bit for each copy on its way. The constants of its eight channels are in
 /// shared memory, because in registers they would stay for the whole loop.
-///
-/// Forms one chunk. constants: scale, shift, slope of its channels.
-template <class T>
-GPU_DEV void form_chunk(T* at, const Pack<T> (&constants)[3]) {
-  Pack<T> v = load_pack(at);
-#pragma unroll
-  for (int e = 0; e < kPack<T>; ++e)
-    v.v[e] = NormActivation::apply({{constants[0].v[e], constants[1].v[e]}, constants[2].v[e]},
-                                   v.v[e], 0.0f);
-  store_pack(at, v);
-}
 
 /// Block: 64 filters x 64 channels x Taps taps of one filter row, for one part of the positions;
 /// blocks of a part are neighbours, so that they meet its operands in L2.
@@ -274,40 +263,45 @@ __global__ void __launch_bounds__(kThreads, Shape<T, Taps, Stride>::kBlocks)
       bits |= std::uint32_t{copy_x(stage, 0, Rows::kPositions + row0)} << copy;
     if constexpr (kFormed) pending |= bits << ahead * Own::kCopies;
   };
-  // Note [Form in place]
-  const auto form_own_copies = [&](int stage) {
+  const auto form_own_copies = [&](int stage) {  // Note [Form in place]
     if constexpr (kFormed) {
-      Pack<T> constants[3];
+      NormForm::Channels channels;
 #pragma unroll
-      for (int i = 0; i < 3; ++i)
+      for (int half = 0; half < 2; ++half) {
+        Pack<float>* const to[] = {channels.scale, channels.shift, channels.slope};
 #pragma unroll
-        for (int e = 0; e < kPack<T>; e += 4) {
+        for (int i = 0; i < 3; ++i) {
           // [form constants]
-          const float4 four = s.form[i][e / 4][chunk];
-          constants[i].v[e] = four.x;
-          constants[i].v[e + 1] = four.y;
-          constants[i].v[e + 2] = four.z;
-          constants[i].v[e + 3] = four.w;
+          const float4 four = s.form[i][half][chunk];
+          to[i][half] = {{four.x, four.y, four.z, four.w}};
         }
+      }
 #pragma unroll
       for (int copy = 0; copy < Own::kCopies; ++copy) {
         constexpr int kRegular = Rows::kPositions / Rows::kRows * Own::kPlanes;
         const int plane = copy < kRegular ? copy % Own::kPlanes : 0;
         const int row =
             (copy < kRegular ? copy / Own::kPlanes * Rows::kRows : Rows::kPositions) + row0;
-        if (pending >> copy & 1) form_chunk(&s.x[stage][plane][Rows::at(row, chunk)], constants);
+        if ((pending >> copy & 1) == 0) continue;
+        auto* own = reinterpret_cast<uint4*>(&s.x[stage][plane][Rows::at(row, chunk)]);
+        // [form load]
+        const uint4 values = *own;
+        const uint4 formed = NormForm::form(channels, values);
+        // [form store]
+        *own = formed;
       }
       pending >>= Own::kCopies;
     }
   };
   if constexpr (kFormed) {
+    static_assert(Rows::kHalf);
     if (thread < kChannels) {
-      NormActivation::Channel own{};
+      NormForm::Channel own{};
       if (c0 + thread < d.c) own = form.channel(c0 + thread);
-      const int e = thread % kPack<T>, to = thread / kPack<T> * 4 + e % 4;
-      reinterpret_cast<float*>(s.form[0][e / 4])[to] = own.norm.scale;
-      reinterpret_cast<float*>(s.form[1][e / 4])[to] = own.norm.shift;
-      reinterpret_cast<float*>(s.form[2][e / 4])[to] = own.slope;
+      const int half = thread / 4 % 2, to = thread / 8 * 4 + thread % 4;
+      reinterpret_cast<float*>(s.form[0][half])[to] = own.norm.scale;
+      reinterpret_cast<float*>(s.form[1][half])[to] = own.norm.shift;
+      reinterpret_cast<float*>(s.form[2][half])[to] = own.slope;
     }
     __syncthreads();  // all constants are there
   }
@@ -470,7 +464,7 @@ bool supports_norm_backward_filter_split_pixels_mma(const Conv2dNormProblem& d, 
 void conv2d_norm_backward_filter_split_pixels_mma(Context& ctx, const Conv2dNormProblem& d,
                                                   const bf16* x, NormInput in, const bf16* dy,
                                                   float* dw) {
-  run_split_pixels(ctx, d.conv, x, NormActivation(d.form, d.slope, in), dy, dw, nullptr);
+  run_split_pixels(ctx, d.conv, x, NormForm::of(d.form, d.slope, in), dy, dw, nullptr);
 }
 
 }  // namespace subpix::kernels::KERNEL_TARGET

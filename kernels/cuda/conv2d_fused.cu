@@ -1,5 +1,5 @@
-// The lists of variants of the fused convolutions, preferred first; the composed forms
-// (kernels/api/composed.h), which take everything, come behind them in table.cu.
+// The lists of variants of the fused convolutions, preferred first. table.cu appends "composed" to
+// each: the sequence of plain ops, which takes everything.
 
 #include "kernels/cuda/conv2d_fused.cuh"
 
@@ -11,7 +11,10 @@
 namespace subpix::kernels::KERNEL_TARGET {
 
 template <class T>
-void conv2d_norm_forward_variants(Conv2dNormForward<T>&) {}
+void conv2d_norm_forward_variants(Conv2dNormForward<T>& op) {
+  if constexpr (std::is_same_v<T, bf16>)
+    op.append({"halo_mma", supports_norm_forward_halo_mma, conv2d_norm_forward_halo_mma<T>});
+}
 template void conv2d_norm_forward_variants(Conv2dNormForward<float>&);
 template void conv2d_norm_forward_variants(Conv2dNormForward<bf16>&);
 template <class T>
@@ -23,7 +26,11 @@ void conv2d_norm_backward_filter_variants(Conv2dNormBackwardFilter<T>& op) {
 template void conv2d_norm_backward_filter_variants(Conv2dNormBackwardFilter<float>&);
 template void conv2d_norm_backward_filter_variants(Conv2dNormBackwardFilter<bf16>&);
 template <class T>
-void conv2d_norm_backward_data_variants(Conv2dNormBackwardData<T>&) {}
+void conv2d_norm_backward_data_variants(Conv2dNormBackwardData<T>& op) {
+  if constexpr (std::is_same_v<T, bf16>)
+    op.append(
+        {"halo_mma", supports_norm_backward_data_halo_mma, conv2d_norm_backward_data_halo_mma<T>});
+}
 template void conv2d_norm_backward_data_variants(Conv2dNormBackwardData<float>&);
 template void conv2d_norm_backward_data_variants(Conv2dNormBackwardData<bf16>&);
 template <class T>

@@ -32,4 +32,16 @@ bool supports_pool_forward_halo_mma(const Conv2dPoolProblem& d, const DeviceInfo
 void conv2d_pool_forward_halo_mma(Context& ctx, const Conv2dPoolProblem& d, const bf16* x,
                                   Filter<bf16> w, const float* bias, bf16* y, std::uint8_t* which);
 
+// halo_mma (bf16): stride 1, batch norm around the kernel on halo tiles.
+bool supports_norm_forward_halo_mma(const Conv2dNormProblem& d, const DeviceInfo&);
+template <class T>
+void conv2d_norm_forward_halo_mma(Context& ctx, const Conv2dNormProblem& d, const T* x,
+                                  NormInput in, Filter<T> w, T* y, NormOutput out);
+bool supports_norm_backward_data_halo_mma(const Conv2dNormBackwardProblem& d, const DeviceInfo&);
+template <class T>
+void conv2d_norm_backward_data_halo_mma(Context& ctx, const Conv2dNormBackwardProblem& d,
+                                        const T* dy, Filter<T> w, const T* skip, const T* x,
+                                        NormInput in, const float* mean, const float* inv_std,
+                                        T* dx, NormGradients sums);
+
 }  // namespace subpix::kernels::KERNEL_TARGET

@@ -24,6 +24,7 @@
 // What happens to the patch before the product and to the sums after it. A Fusion is an argument of
 // the kernel and has
 //   static constexpr bool kForms       whether it changes the patch. Then also
+//     bool forms() const               whether it does so for this problem
 //     struct Channels                  what that takes for eight channels, in registers
 //     Channels channels(int c) const   of the input's channels c to c + 7, which exist
 //     uint4 form(Channels, uint4)      eight values of a pixel inside the image, in the same order;
@@ -196,11 +197,15 @@ __global__ void __launch_bounds__(B::kThreads, B::kResident)
                         valid ? in + Index{pixel} * d.in + c : in, valid);
     }
   };
-  const auto form_patch = [&](int chunk) {  // Note [Fusion]
-    if constexpr (Fusion::kForms) {
+  // Waits for the thread's copies of a step; with the first of a chunk the patch has come.
+  const auto wait = [&](bool fresh, int chunk) {
+    if constexpr (!Fusion::kForms) {
+      gpu::cp_async_wait<kStages - 2>();
+    } else {  // Note [Fusion]
       const int part = thread % 8, c = chunk * kChannels + part * 8, count = d.patch();
-      if (c >= d.in) return;
-      const auto channels = fusion.channels(c);
+      if (!fresh || !fusion.forms() || c >= d.in) return gpu::cp_async_wait<kStages - 2>();
+      const auto channels = fusion.channels(c);  // on its way with the patch
+      gpu::cp_async_wait<kStages - 2>();
       unsigned char* patch = s.loop.patch[chunk % 2];
       for (int i = thread / 8; i < count; i += B::kThreads / 8) {
         const int source = s.source[i];
@@ -252,8 +257,7 @@ __global__ void __launch_bounds__(B::kThreads, B::kResident)
 
   int chunk = 0, tap_r = 0, tap_s = 0;
   for (int step = 0; step < steps; ++step) {
-    gpu::cp_async_wait<kStages - 2>();
-    if (Fusion::kForms && tap_r == 0 && tap_s == 0) form_patch(chunk);
+    wait(tap_r == 0 && tap_s == 0, chunk);
     // Everyone's copies for this step have arrived, and everyone has left the previous step: its
     // stage, and at a chunk's first tap the patch of the chunk before.
     __syncthreads();

@@ -22,7 +22,7 @@
 #include "kernels/cuda/batchnorm.cuh"
 #include "kernels/cuda/channel_map.cuh"
 #include "kernels/cuda/gpu/gpu.cuh"
-#include "kernels/cuda/input_form.cuh"
+#include "kernels/cuda/norm_form.cuh"
 #include "kernels/cuda/pack.cuh"
 #include "kernels/cuda/variants.h"
 
@@ -35,6 +35,13 @@ struct NormAdd {
   using Channel = ScaleShift;
   GPU_DEV Channel channel(Index c) const { return {scale[c], shift[c]}; }
   GPU_DEV static float apply(const Channel& k, float x, float skip) { return k(x) + skip; }
+};
+
+struct NormActivation : NormForm {
+  static constexpr int kInputs = 1;
+  GPU_DEV static float apply(const Channel& k, float x, float) {
+    return activate(k.norm(x), k.slope);
+  }
 };
 
 template <class T, class Problem>
@@ -80,7 +87,7 @@ template <class T>
 void norm_activation_forward_variants(NormActivationForward<T>& op) {
   op.append({"packs", whole_packs<T, NormActivationProblem>,
              [](Context& ctx, const NormActivationProblem& p, const T* x, NormInput in, T* y) {
-               run_packs(ctx, p.rows, p.c, NormActivation(p.form, p.slope, in), x,
+               run_packs(ctx, p.rows, p.c, NormActivation{NormForm::of(p.form, p.slope, in)}, x,
                          static_cast<const T*>(nullptr), y);
              }});
 }

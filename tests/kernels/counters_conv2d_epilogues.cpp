@@ -1,5 +1,7 @@
 // What the fused convolutions read and write beyond the plain ones, as exact numbers.
 
+#include <utility>
+
 #include "kernels/sim/sim.h"
 #include "kernels/sim/table.h"
 #include "tests/kernels/counters.h"
@@ -75,8 +77,9 @@ TEST_CASE("counters: the filter's gradient forms each value of x once a tile") {
   const std::uint64_t formed = (70 * 24 + 51) * 128;
   CHECK(at_line(s, AccessKind::GlobalLoad, "conv2d_backward_filter_mma.cu", "filter x").bytes ==
         formed);
-  for (const AccessKind kind : {AccessKind::SharedLoad, AccessKind::SharedStore}) {
-    const sim::AccessCounter c = in_file(s, kind, "pack.cuh");
+  for (const auto& [kind, marker] : {std::pair{AccessKind::SharedLoad, "form load"},
+                                     std::pair{AccessKind::SharedStore, "form store"}}) {
+    const sim::AccessCounter c = at_line(s, kind, "conv2d_backward_filter_mma.cu", marker);
     CHECK(c.bytes == formed);
     CHECK(c.units == c.ideal);
   }
