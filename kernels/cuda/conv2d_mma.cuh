@@ -294,7 +294,19 @@ __global__ void __launch_bounds__(kThreads, Tile::kBlocks)
   }
   Walk walk(chunk, per_tap, grid);
   P b_share(g, grid, filter, n0);
+  // Of the chunks on their way or here, newest in front: which channels, and which lie inside.
+  constexpr int kEach = kM / kRowsAtOnce;
+  static_assert(kEach * (kStages - 1) <= 32);
+  [[maybe_unused]] int filled[kStages - 1] = {};
+  [[maybe_unused]] unsigned filled_inside = 0;
+  const auto remember = [&](int of_chunk, unsigned inside) {
+#pragma unroll
+    for (int i = kStages - 2; i > 0; --i) filled[i] = filled[i - 1];
+    filled[0] = of_chunk;
+    filled_inside = filled_inside << kEach | inside;
+  };
   const auto fill = [&](int stage) {  // called once for each step, in order
+    unsigned mask = 0;
     unsigned char* a = s.a + stage * (kM * kRowBytes) + swizzle8<kChunks>(row0, chunk);
     const int di = P::kSign * walk.i, dj = P::kSign * walk.j, moved = di * g.source_w + dj;
     const T* from = source + walk.chunk * kPack<T>;
@@ -303,37 +315,36 @@ __global__ void __launch_bounds__(kThreads, Tile::kBlocks)
       const bool inside = walk.i < grid.taps_h &&
                           static_cast<unsigned>(top[i] + di) < static_cast<unsigned>(g.source_h) &&
                           static_cast<unsigned>(left[i] + dj) < static_cast<unsigned>(g.source_w);
+      if (Fusion::kForms && inside) mask |= 1u << i;
       const Index pixel = inside ? first[i] + moved : 0;
       // [mma fill a]
       gpu::cp_async<16>(a + i * (kRowsAtOnce * kRowBytes), from + pixel * g.source_c, inside);
     }
+    if constexpr (Fusion::kForms) remember(walk.chunk, mask);
     walk.advance();
     b_share.fill(s.b + stage * (kN * kRowBytes));
   };
 
   // Waits for the thread's copies of a step, which are in `stage`.
-  [[maybe_unused]] Walk forming(chunk, per_tap, grid);
+  // kStages - 2 steps were filled since, or remembered as empty ones.
   const auto wait = [&](int stage) {
     if constexpr (!Fusion::kForms) {
       gpu::cp_async_wait<kStages - 2>();
     } else {  // Note [Fusion]
-      if (!fusion.forms() || forming.i >= grid.taps_h) return gpu::cp_async_wait<kStages - 2>();
-      const auto channels = fusion.channels(forming.chunk * kPack<T>);  // meanwhile
+      const unsigned inside = filled_inside >> kEach * (kStages - 2) & ((1u << kEach) - 1);
+      if (!fusion.forms() || inside == 0) return gpu::cp_async_wait<kStages - 2>();
+      const auto channels = fusion.channels(filled[kStages - 2] * kPack<T>);  // meanwhile
       gpu::cp_async_wait<kStages - 2>();
       unsigned char* a = s.a + stage * (kM * kRowBytes) + swizzle8<kChunks>(row0, chunk);
-      const int di = P::kSign * forming.i, dj = P::kSign * forming.j;
 #pragma unroll
-      for (int i = 0; i < kM / kRowsAtOnce; ++i) {
-        if (static_cast<unsigned>(top[i] + di) >= static_cast<unsigned>(g.source_h) ||
-            static_cast<unsigned>(left[i] + dj) >= static_cast<unsigned>(g.source_w))
-          continue;
+      for (int i = 0; i < kEach; ++i) {
+        if (!(inside >> i & 1u)) continue;
         auto* own = reinterpret_cast<uint4*>(a + i * (kRowsAtOnce * kRowBytes));
         // [mma form load]
         const uint4 values = *own;
         // [mma form store]
         *own = fusion.form(channels, values);
       }
-      forming.advance();
     }
   };
 
@@ -355,7 +366,10 @@ __global__ void __launch_bounds__(kThreads, Tile::kBlocks)
   const int steps = gpu::cdiv(grid.chunks(per_tap), kChunks);
 #pragma unroll
   for (int i = 0; i < kStages - 1; ++i) {
-    if (i < steps) fill(i);
+    if (i < steps)
+      fill(i);
+    else if constexpr (Fusion::kForms)
+      remember(0, 0);
     gpu::cp_async_commit();
   }
   int reading = 0, writing = kStages - 1;
@@ -363,7 +377,10 @@ __global__ void __launch_bounds__(kThreads, Tile::kBlocks)
     wait(reading);
     // Everyone's copies of this step have arrived, and everyone has left the stage filled next.
     __syncthreads();
-    if (step + kStages - 1 < steps) fill(writing);
+    if (step + kStages - 1 < steps)
+      fill(writing);
+    else if constexpr (Fusion::kForms)
+      remember(0, 0);
     gpu::cp_async_commit();  // empty towards the end, so that the count of groups stays right
     const unsigned char* stage_a = s.a + reading * (kM * kRowBytes);
     const unsigned char* stage_b = s.b + reading * (kN * kRowBytes);

@@ -21,8 +21,9 @@
 namespace subpix::kernels::KERNEL_TARGET {
 namespace mma {
 
-/// Forming takes registers beside the accumulators: one block fewer on a multiprocessor.
-using FormingTile = Tile<128, 64, 2, 3, 2>;
+/// Forming takes registers beside the accumulators: one block fewer on a multiprocessor than
+/// LargeTile, and one stage more.
+using FormingTile = Tile<128, 64, 2, 4, 2>;
 
 template <int N>
 struct StagedPacks {
