@@ -12,8 +12,11 @@ namespace subpix::kernels::KERNEL_TARGET {
 
 template <class T>
 void conv2d_norm_forward_variants(Conv2dNormForward<T>& op) {
-  if constexpr (std::is_same_v<T, bf16>)
+  if constexpr (std::is_same_v<T, bf16>) {
     op.append({"halo_mma", supports_norm_forward_halo_mma, conv2d_norm_forward_halo_mma<T>});
+    op.append({"implicit_gemm_mma", supports_norm_forward_implicit_gemm_mma,
+               conv2d_norm_forward_implicit_gemm_mma<T>});
+  }
 }
 template void conv2d_norm_forward_variants(Conv2dNormForward<float>&);
 template void conv2d_norm_forward_variants(Conv2dNormForward<bf16>&);
@@ -27,9 +30,12 @@ template void conv2d_norm_backward_filter_variants(Conv2dNormBackwardFilter<floa
 template void conv2d_norm_backward_filter_variants(Conv2dNormBackwardFilter<bf16>&);
 template <class T>
 void conv2d_norm_backward_data_variants(Conv2dNormBackwardData<T>& op) {
-  if constexpr (std::is_same_v<T, bf16>)
+  if constexpr (std::is_same_v<T, bf16>) {
     op.append(
         {"halo_mma", supports_norm_backward_data_halo_mma, conv2d_norm_backward_data_halo_mma<T>});
+    op.append({"implicit_gemm_mma", supports_norm_backward_data_implicit_gemm_mma,
+               conv2d_norm_backward_data_implicit_gemm_mma<T>});
+  }
 }
 template void conv2d_norm_backward_data_variants(Conv2dNormBackwardData<float>&);
 template void conv2d_norm_backward_data_variants(Conv2dNormBackwardData<bf16>&);

@@ -44,4 +44,17 @@ void conv2d_norm_backward_data_halo_mma(Context& ctx, const Conv2dNormBackwardPr
                                         NormInput in, const float* mean, const float* inv_std,
                                         T* dx, NormGradients sums);
 
+// implicit_gemm_mma (bf16): the same on the implicit GEMM, strides 1 and 2.
+bool supports_norm_forward_implicit_gemm_mma(const Conv2dNormProblem& d, const DeviceInfo& device);
+template <class T>
+void conv2d_norm_forward_implicit_gemm_mma(Context& ctx, const Conv2dNormProblem& d, const T* x,
+                                           NormInput in, Filter<T> w, T* y, NormOutput out);
+bool supports_norm_backward_data_implicit_gemm_mma(const Conv2dNormBackwardProblem& d,
+                                                   const DeviceInfo& device);
+template <class T>
+void conv2d_norm_backward_data_implicit_gemm_mma(Context& ctx, const Conv2dNormBackwardProblem& d,
+                                                 const T* dy, Filter<T> w, const T* skip,
+                                                 const T* x, NormInput in, const float* mean,
+                                                 const float* inv_std, T* dx, NormGradients sums);
+
 }  // namespace subpix::kernels::KERNEL_TARGET

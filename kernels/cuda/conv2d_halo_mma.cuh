@@ -213,8 +213,9 @@ __global__ void __launch_bounds__(B::kThreads, B::kResident)
         auto* own = reinterpret_cast<uint4*>(patch + i * 128 + ((part ^ (source & 7)) << 4));
         // [halo form load]
         const uint4 values = *own;
+        const uint4 formed = fusion.form(channels, values);
         // [halo form store]
-        *own = fusion.form(channels, values);
+        *own = formed;
       }
     }
   };
