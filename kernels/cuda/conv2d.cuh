@@ -6,6 +6,7 @@
 
 #include "kernels/api/kernels.h"
 #include "kernels/cuda/gpu/gpu.cuh"
+#include "kernels/cuda/pack.cuh"
 
 namespace subpix::kernels::KERNEL_TARGET {
 
@@ -20,6 +21,15 @@ struct Conv2dEpilogue {
   /// add: shift(k), loaded once for all pixels of a thread.
   GPU_DEV float operator()(float sum, float add) const { return activate(sum + add); }
 };
+
+/// p, or a copy of it in scratch memory where p is a view that does not start at 16 bytes.
+template <class T>
+const T* aligned_operand(Context& ctx, Workspace& ws, const T* p, Index count) {
+  if (packable(p)) return p;
+  T* copy = ws.take<T>(static_cast<std::size_t>(count));
+  ctx.table().memory.copy(ctx, copy, p, static_cast<std::size_t>(count) * sizeof(T));
+  return copy;
+}
 
 // direct: one thread an output. Takes everything.
 template <class T>

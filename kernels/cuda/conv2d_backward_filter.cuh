@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-#include "kernels/api/kernels.h"
+#include "kernels/cuda/conv2d.cuh"
 #include "kernels/cuda/gpu/gpu.cuh"
 #include "kernels/cuda/pack.cuh"
 
@@ -57,14 +57,5 @@ inline FilterSums filter_sums(Workspace& ws, const Conv2dProblem& d, int parts, 
 /// dw itself.
 void add_filter_sums(Context& ctx, const Conv2dProblem& d, const FilterSums& sums, int parts,
                      float* dw, float* db);
-
-/// p, or a copy of it in scratch memory where p is a view that does not start at 16 bytes.
-template <class T>
-const T* aligned_operand(Context& ctx, Workspace& ws, const T* p, Index count) {
-  if (packable(p)) return p;
-  T* copy = ws.take<T>(static_cast<std::size_t>(count));
-  ctx.table().memory.copy(ctx, copy, p, static_cast<std::size_t>(count) * sizeof(T));
-  return copy;
-}
 
 }  // namespace subpix::kernels::KERNEL_TARGET

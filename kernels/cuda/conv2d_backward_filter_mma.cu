@@ -29,9 +29,17 @@
 //   split_pixels_mma_tf32  fp32 rounded to TF32 (DeviceInfo::tf32): m16n8k8. The tensor core
 //                          ignores the low 13 bits of its operands, an error of one sign up to
 //                          2^-10; adding half of a last place first rounds to nearest instead.
+//
+// conv2d_norm_backward_filter, where x is the activation of a norm that was never stored: the bf16
+// kernel, to which each thread's own copies go through the form before the others read them (Note
+// [Form in place]).
+
+#include <type_traits>
 
 #include "kernels/cuda/conv2d.cuh"
 #include "kernels/cuda/conv2d_backward_filter.cuh"
+#include "kernels/cuda/conv2d_fused.cuh"
+#include "kernels/cuda/norm_form.cuh"
 
 namespace subpix::kernels::KERNEL_TARGET {
 namespace {
@@ -69,11 +77,21 @@ struct Shape {
   // Blocks that a multiprocessor shall hold, the limit of registers: 168 or 255. Two planes leave
   // shared memory for two blocks only, and rounding to TF32 needs a few registers more.
   static constexpr int kBlocks = Tile<T>::kHalf && Stride == 1 ? 3 : 2;
+  // Copies of x that a thread makes for a tile.
+  static constexpr int kCopies = Tile<T>::kPositions / Tile<T>::kRows * kPlanes + (kShift > 0);
   struct Shared {
     T dy[kStages][Tile<T>::kPositions * Tile<T>::kPitch];
     T x[kStages][kPlanes][kPlaneRows * Tile<T>::kPitch];
   };
+  // Scale, shift and slope of the 64 channels: those of a chunk of eight four by four, so that the
+  // chunks of neighbouring threads lie side by side.
+  struct FormedShared : Shared {
+    float4 form[3][2][8];
+  };
 };
+
+/// The form of x: none, or NormForm (bf16).
+struct PlainInput {};
 
 /// Sizes as the kernel needs them. All positions together are below 2^31.
 struct Sizes {
@@ -169,6 +187,15 @@ GPU_DEV void multiply(float (&sum)[4][2][4], const std::uint32_t (&a)[4][4],
   gpu::mma_tile_tf32(sum, a, b);
 }
 
+/// Note [Form in place]
+/// cp.async cannot compute, and loading by way of registers would hold a tile's chunks in them
+/// across the products (20 more of 168: it spills). So raw chunks are copied as ever, and when they
+/// have arrived the thread that copied a chunk reads, forms and writes back just that one: its own
+/// copies are visible to it without a barrier, and the barrier that shows the stage to the others
+/// comes after. What was filled with zeros lies outside the activated map and must stay zero, so
+/// each thread keeps a bit for each copy on its way. The constants of its eight channels are in
+/// shared memory, because in registers they would stay for the whole loop.
+
 /// Block: 64 filters x 64 channels x Taps taps of one filter row, for one part of the positions;
 /// blocks of a part are neighbours, so that they meet its operands in L2.
 /// Warp: all 64 filters x 16 channels x Taps taps, 32 accumulators a tap and thread. Of a step it
@@ -176,13 +203,15 @@ GPU_DEV void multiply(float (&sum)[4][2][4], const std::uint32_t (&a)[4][4],
 /// Thread: copies one 16-byte chunk of every kRows-th row of the tiles, so one walker serves dy and
 /// x, and after a tile it stands where the rows of x that exceed the tile begin.
 /// supports() guarantees whole chunks: C and K multiples of 16 bytes, x and dy so aligned.
-template <class T, int Taps, int Stride>
+template <class T, int Taps, int Stride, class Form>
 __global__ void __launch_bounds__(kThreads, Shape<T, Taps, Stride>::kBlocks)
-    conv2d_filter_split_pixels_kernel(Sizes d, int parts_tiles, const T* x, const T* dy,
+    conv2d_filter_split_pixels_kernel(Sizes d, int parts_tiles, const T* x, Form form, const T* dy,
                                       FilterSums out) {
+  constexpr bool kFormed = !std::is_same_v<Form, PlainInput>;
   using Own = Shape<T, Taps, Stride>;
   using Rows = Tile<T>;
-  auto& s = gpu::smem<typename Own::Shared>();
+  auto& s =
+      gpu::smem<std::conditional_t<kFormed, typename Own::FormedShared, typename Own::Shared>>();
   const int thread = static_cast<int>(threadIdx.x), warp = thread / 32, lane = thread % 32;
 
   // Which block this is: taps change fastest, parts slowest.
@@ -208,9 +237,16 @@ __global__ void __launch_bounds__(kThreads, Shape<T, Taps, Stride>::kBlocks)
     const int h = at.p * Stride + r - d.pad, w = at.v * Stride + plane + s0 - d.pad;
     const bool inside = c < d.c && at.n < d.n && h >= 0 && h < d.h && w >= 0 && w < d.w;
     const T* from = x + (inside ? ((Index{at.n} * d.h + h) * d.w + w) * d.c + c : 0);
+    // [filter x]
     gpu::cp_async<16>(&s.x[stage][plane][Rows::at(row, chunk)], from, inside);
+    return inside;
   };
-  const auto fill = [&](int stage) {
+  std::uint32_t pending = 0;  // kCopies bits a tile on its way, the next tile's lowest
+  static_assert(!kFormed || Own::kCopies * (kStages - 1) <= 32);
+  // ahead: tiles on their way before this one.
+  const auto fill = [&](int stage, int ahead) {
+    std::uint32_t bits = 0;
+    int copy = 0;
 #pragma unroll
     for (int i = 0; i < Rows::kPositions / Rows::kRows; ++i) {
       const int row = i * Rows::kRows + row0;
@@ -218,29 +254,75 @@ __global__ void __launch_bounds__(kThreads, Shape<T, Taps, Stride>::kBlocks)
       const T* from = dy + (inside ? ((Index{at.n} * d.p + at.p) * d.q + at.v) * d.k + k : 0);
       gpu::cp_async<16>(&s.dy[stage][Rows::at(row, chunk)], from, inside);
 #pragma unroll
-      for (int plane = 0; plane < Own::kPlanes; ++plane) copy_x(stage, plane, row);
+      for (int plane = 0; plane < Own::kPlanes; ++plane)
+        bits |= std::uint32_t{copy_x(stage, plane, row)} << copy++;
       at.advance(d);
     }
     // Only the first plane is read beyond the tile: the last tap is an even one.
-    if (row0 < Own::kShift) copy_x(stage, 0, Rows::kPositions + row0);
+    if (row0 < Own::kShift)
+      bits |= std::uint32_t{copy_x(stage, 0, Rows::kPositions + row0)} << copy;
+    if constexpr (kFormed) pending |= bits << ahead * Own::kCopies;
   };
+  const auto form_own_copies = [&](int stage) {  // Note [Form in place]
+    if constexpr (kFormed) {
+      NormForm::Channels channels;
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        Pack<float>* const to[] = {channels.scale, channels.shift, channels.slope};
+#pragma unroll
+        for (int i = 0; i < 3; ++i) {
+          // [form constants]
+          const float4 four = s.form[i][half][chunk];
+          to[i][half] = {{four.x, four.y, four.z, four.w}};
+        }
+      }
+#pragma unroll
+      for (int copy = 0; copy < Own::kCopies; ++copy) {
+        constexpr int kRegular = Rows::kPositions / Rows::kRows * Own::kPlanes;
+        const int plane = copy < kRegular ? copy % Own::kPlanes : 0;
+        const int row =
+            (copy < kRegular ? copy / Own::kPlanes * Rows::kRows : Rows::kPositions) + row0;
+        if ((pending >> copy & 1) == 0) continue;
+        auto* own = reinterpret_cast<uint4*>(&s.x[stage][plane][Rows::at(row, chunk)]);
+        // [form load]
+        const uint4 values = *own;
+        const uint4 formed = NormForm::form(channels, values);
+        // [form store]
+        *own = formed;
+      }
+      pending >>= Own::kCopies;
+    }
+  };
+  if constexpr (kFormed) {
+    static_assert(Rows::kHalf);
+    if (thread < kChannels) {
+      NormForm::Channel own{};
+      if (c0 + thread < d.c) own = form.channel(c0 + thread);
+      const int half = thread / 4 % 2, to = thread / 8 * 4 + thread % 4;
+      reinterpret_cast<float*>(s.form[0][half])[to] = own.norm.scale;
+      reinterpret_cast<float*>(s.form[1][half])[to] = own.norm.shift;
+      reinterpret_cast<float*>(s.form[2][half])[to] = own.slope;
+    }
+    __syncthreads();  // all constants are there
+  }
 
   float sum[Taps][4][2][4] = {};
   float bias[2] = {};
-  const bool has_bias = out.db && s0 == 0 && r == 0 && c0 == 0;
+  const bool has_bias = !kFormed && out.db && s0 == 0 && r == 0 && c0 == 0;
 
 #pragma unroll
   for (int i = 0; i < kStages - 1; ++i) {
-    if (first + i < last) fill(i);
+    if (first + i < last) fill(i, i);
     gpu::cp_async_commit();
   }
   for (int tile = first; tile < last; ++tile) {
+    const int stage = (tile - first) % kStages;
     gpu::cp_async_wait<kStages - 2>();
+    form_own_copies(stage);
     // Everybody's copies of this stage have arrived, and everybody has left the one filled next.
     __syncthreads();
-    if (tile + kStages - 1 < last) fill((tile - first + kStages - 1) % kStages);
+    if (tile + kStages - 1 < last) fill((tile - first + kStages - 1) % kStages, kStages - 2);
     gpu::cp_async_commit();
-    const int stage = (tile - first) % kStages;
 #pragma unroll
     for (int step = 0; step < Rows::kPositions; step += Rows::kStep) {
       std::uint32_t a[4][4], b[2][2];
@@ -281,14 +363,16 @@ __global__ void __launch_bounds__(kThreads, Shape<T, Taps, Stride>::kBlocks)
           *reinterpret_cast<float2*>(to) =
               make_float2(sum[tap][i][j][upper * 2], sum[tap][i][j][upper * 2 + 1]);  // [dw]
         }
-  if (!has_bias) return;
+  if constexpr (!kFormed) {
+    if (!has_bias) return;
 #pragma unroll
-  for (int upper = 0; upper < 2; ++upper) {
-    // The four lanes of a filter hold a quarter of the positions each.
-    bias[upper] += __shfl_xor_sync(0xFFFFFFFFu, bias[upper], 1);
-    bias[upper] += __shfl_xor_sync(0xFFFFFFFFu, bias[upper], 2);
-    const int to_k = k0 + warp * 16 + upper * 8 + lane / 4;
-    if (lane % 4 == 0 && to_k < d.k) out.db[part * out.pitch + to_k] = bias[upper];
+    for (int upper = 0; upper < 2; ++upper) {
+      // The four lanes of a filter hold a quarter of the positions each.
+      bias[upper] += __shfl_xor_sync(0xFFFFFFFFu, bias[upper], 1);
+      bias[upper] += __shfl_xor_sync(0xFFFFFFFFu, bias[upper], 2);
+      const int to_k = k0 + warp * 16 + upper * 8 + lane / 4;
+      if (lane % 4 == 0 && to_k < d.k) out.db[part * out.pitch + to_k] = bias[upper];
+    }
   }
 }
 
@@ -306,9 +390,12 @@ bool supports_split_pixels(const Conv2dProblem& d) {
          d.pad <= kMost / 4;
 }
 
-template <class T, int Taps, int Stride>
-void launch_split_pixels(Context& ctx, const Conv2dProblem& d, const T* x, const T* dy, float* dw,
-                         float* db) {
+template <class T, int Taps, int Stride, class Form>
+void launch_split_pixels(Context& ctx, const Conv2dProblem& d, const T* x, Form form, const T* dy,
+                         float* dw, float* db) {
+  using Own = Shape<T, Taps, Stride>;
+  using Shared = std::conditional_t<std::is_same_v<Form, PlainInput>, typename Own::Shared,
+                                    typename Own::FormedShared>;
   const auto as_int = [](Index v) { return static_cast<int>(v); };
   const Sizes sizes{as_int(d.n),
                     as_int(d.h),
@@ -331,13 +418,24 @@ void launch_split_pixels(Context& ctx, const Conv2dProblem& d, const T* x, const
   x = aligned_operand(ctx, ws, x, d.x_count());
   dy = aligned_operand(ctx, ws, dy, d.y_count());
   const FilterSums sums = filter_sums(ws, d, split.parts, dw, db);
-  gpu::launch(conv2d_filter_split_pixels_kernel<T, Taps, Stride>,
+  gpu::launch(conv2d_filter_split_pixels_kernel<T, Taps, Stride, Form>,
               {.grid = gpu::grid_for(outputs * split.parts, 1),
                .block = kThreads,
-               .smem = sizeof(typename Shape<T, Taps, Stride>::Shared),
+               .smem = sizeof(Shared),
                .stream = ctx.stream},
-              sizes, split.tiles, x, dy, sums);
+              sizes, split.tiles, x, form, dy, sums);
   add_filter_sums(ctx, d, sums, split.parts, dw, db);
+}
+
+template <class T, class Form>
+void run_split_pixels(Context& ctx, const Conv2dProblem& d, const T* x, Form form, const T* dy,
+                      float* dw, float* db) {
+  if (taps_of_a_block(d) == 1) {
+    if (d.stride == 1) return launch_split_pixels<T, 1, 1>(ctx, d, x, form, dy, dw, db);
+    return launch_split_pixels<T, 1, 2>(ctx, d, x, form, dy, dw, db);
+  }
+  if (d.stride == 1) return launch_split_pixels<T, 3, 1>(ctx, d, x, form, dy, dw, db);
+  launch_split_pixels<T, 3, 2>(ctx, d, x, form, dy, dw, db);
 }
 
 }  // namespace
@@ -353,16 +451,20 @@ bool supports_backward_filter_split_pixels_mma_tf32(const Conv2dProblem& d,
 template <class T>
 void conv2d_backward_filter_split_pixels_mma(Context& ctx, const Conv2dProblem& d, const T* x,
                                              const T* dy, float* dw, float* db) {
-  if (taps_of_a_block(d) == 1) {
-    if (d.stride == 1) return launch_split_pixels<T, 1, 1>(ctx, d, x, dy, dw, db);
-    return launch_split_pixels<T, 1, 2>(ctx, d, x, dy, dw, db);
-  }
-  if (d.stride == 1) return launch_split_pixels<T, 3, 1>(ctx, d, x, dy, dw, db);
-  launch_split_pixels<T, 3, 2>(ctx, d, x, dy, dw, db);
+  run_split_pixels(ctx, d, x, PlainInput{}, dy, dw, db);
 }
 template void conv2d_backward_filter_split_pixels_mma(Context&, const Conv2dProblem&, const bf16*,
                                                       const bf16*, float*, float*);
 template void conv2d_backward_filter_split_pixels_mma(Context&, const Conv2dProblem&, const float*,
                                                       const float*, float*, float*);
+
+bool supports_norm_backward_filter_split_pixels_mma(const Conv2dNormProblem& d, const DeviceInfo&) {
+  return d.form != InputForm::Plain && supports_split_pixels<bf16>(d.conv);
+}
+void conv2d_norm_backward_filter_split_pixels_mma(Context& ctx, const Conv2dNormProblem& d,
+                                                  const bf16* x, NormInput in, const bf16* dy,
+                                                  float* dw) {
+  run_split_pixels(ctx, d.conv, x, NormForm::of(d.form, d.slope, in), dy, dw, nullptr);
+}
 
 }  // namespace subpix::kernels::KERNEL_TARGET

@@ -21,11 +21,17 @@
 // of the SM computes while this one loads. T goes through shared memory, in which the patch lay,
 // with a pitch of 32 + K floats: the threads of a warp, neighbouring (q,k), read neighbouring
 // banks.
+//
+// conv2d_wide_forward, the output image, is the same kernel with fp32 stores. Its pixels of 3
+// floats lie behind one another, so a warp stores 128 bytes in a row, four bytes a thread: whole
+// sectors although no pixel is aligned to more than a float.
 
 #include <algorithm>
+#include <type_traits>
 
 #include "kernels/cuda/conv2d.cuh"
 #include "kernels/cuda/conv2d_fragments.cuh"
+#include "kernels/cuda/conv2d_fused.cuh"
 #include "kernels/cuda/gpu/gpu.cuh"
 #include "kernels/cuda/pack.cuh"
 
@@ -57,13 +63,22 @@ struct alignas(128) SumShared {
   unsigned char filters[kFilterRows * 128];  // row r*S*K + s*K + k: 64 channels
 };
 
+template <class Out>
+GPU_DEV Out as(float v) {
+  if constexpr (std::is_same_v<Out, float>)
+    return v;
+  else
+    return gpu::to_bf16(v);
+}
+
 /// One block an output tile, NT*8 columns of which S*K are used. Channels are a multiple of 8 and
 /// `in` is 16-byte aligned, w too unless Flip; the rest of the last chunk is filled with zeros.
-template <int NT, bool Flip>
+/// Out: bf16, or float for sums that are not rounded.
+template <int NT, bool Flip, class Out>
 __global__ void __launch_bounds__(kThreads, 2)
     conv2d_column_sum_mma_kernel(SumShape d, const bf16* __restrict__ in,
                                  const bf16* __restrict__ w, Conv2dEpilogue epilogue,
-                                 bf16* __restrict__ out) {
+                                 Out* __restrict__ out) {
   auto& s = gpu::smem<SumShared>();
   const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp = thread / 32;
   const ConvPlace at = place_of(d.tile, blockIdx.x);
@@ -162,7 +177,7 @@ __global__ void __launch_bounds__(kThreads, 2)
       // [sum add]
       total += s.sums[(y * pitch + x + tap) * t_pitch + tap * d.out + k];
     // [sum store]
-    out[(Index{p} * d.q + q) * d.out + k] = gpu::to_bf16(epilogue(total, epilogue.shift(k)));
+    out[(Index{p} * d.q + q) * d.out + k] = as<Out>(epilogue(total, epilogue.shift(k)));
   }
 }
 
@@ -188,11 +203,11 @@ SumShape sum_shape(const Conv2dProblem& d, bool flip) {
   return s;
 }
 
-template <int NT, bool Flip>
+template <int NT, bool Flip, class Out>
 void launch(Context& ctx, const SumShape& d, const bf16* in, const bf16* w, Conv2dEpilogue epilogue,
-            bf16* out) {
+            Out* out) {
   static_assert(sizeof(SumShared) <= 99 * 1024);
-  gpu::launch(conv2d_column_sum_mma_kernel<NT, Flip>,
+  gpu::launch(conv2d_column_sum_mma_kernel<NT, Flip, Out>,
               {.grid = gpu::grid_for(Index{d.images} * d.tile.tiles_p * d.tile.tiles_q, 1),
                .block = kThreads,
                .smem = sizeof(SumShared),
@@ -200,9 +215,9 @@ void launch(Context& ctx, const SumShape& d, const bf16* in, const bf16* w, Conv
               d, in, w, epilogue, out);
 }
 
-template <bool Flip>
+template <bool Flip, class Out>
 void run(Context& ctx, const SumShape& d, const bf16* in, const bf16* w, Conv2dEpilogue epilogue,
-         bf16* out) {
+         Out* out) {
   if (d.columns() <= 16)
     launch<2, Flip>(ctx, d, in, w, epilogue, out);
   else
@@ -234,6 +249,14 @@ void conv2d_forward_column_sum_mma(Context& ctx, const Conv2dProblem& d, const T
 }
 template void conv2d_forward_column_sum_mma(Context&, const Conv2dProblem&, const bf16*,
                                             const bf16*, Conv2dEpilogue, bf16*);
+
+void conv2d_wide_forward_column_sum_mma(Context& ctx, const Conv2dProblem& d, const bf16* x,
+                                        const bf16* w, const float* bias, float* y) {
+  Workspace ws(ctx);
+  x = aligned_operand(ctx, ws, x, d.x_count());
+  w = aligned_operand(ctx, ws, w, d.w_count());
+  run<false>(ctx, sum_shape(d, false), x, w, {.bias = bias}, y);
+}
 
 template <class T>
 void conv2d_backward_data_column_sum_mma(Context& ctx, const Conv2dProblem& d, const T* dy,

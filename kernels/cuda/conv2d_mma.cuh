@@ -22,6 +22,22 @@
 // drops the low 13 bits of its operands, which would truncate; adding half of the last kept bit
 // first rounds to nearest instead, as the bound of docs/numerics.md assumes and as its zero mean
 // demands: truncated operands pull every product towards zero.
+//
+// Note [Fusion]
+// What happens to the gathered tensor before the product and to the sums after it; an argument of
+// the kernel with
+//   static constexpr bool kForms       whether it changes what is gathered. Then also
+//     bool forms() const               whether it does so for this problem
+//     struct Channels                  what that takes for a chunk's channels, in registers
+//     Channels channels(int c) const   of channels c to c + 7
+//     uint4 form(Channels, uint4)      a chunk of a pixel inside the image; outside stays zero
+//   Conv2dEpilogue epilogue() const    what is done in fp32 before the sums are rounded to Out
+//   finish<Tile>(Result, Out* out) const
+//     All threads of the block come here with the tile of the result in shared memory; a barrier
+//     lies before.
+//   absent<Tile>(Result) const         the same for a block without pixels
+// Each thread forms exactly the chunks that it copied itself, between its wait for its copies and
+// the barrier that shows them to the others: forming needs no barrier of its own.
 
 #include <type_traits>
 
@@ -176,6 +192,53 @@ GPU_DEV void stage_pair(unsigned char* tile, const bf16*, int row, int column, f
                                     column % 8 * 2) = gpu::pack_bf16(v0, v1);  // [mma stage bf16]
 }
 
+/// A finished tile of kM pixels x kN channels; place_of_pack says where in `rows` a pack lies.
+struct Result {
+  const ImplicitGemm& g;
+  const unsigned char* rows;
+  unsigned char* scratch;  // of the size of B's stages, unused now
+  const int* out;          // of each pixel: Shared::out
+  int part;                // numbers the tiles of pixels, of all phases
+  int pixels;              // of the tile: the first ones are those that exist
+  int n0;                  // first channel
+};
+
+/// The Fusion of a plain convolution.
+struct Plain {
+  static constexpr bool kForms = false;
+
+  Conv2dEpilogue end;
+
+  GPU_DEV const Conv2dEpilogue& epilogue() const { return end; }
+  template <class Tile>
+  GPU_DEV static void absent(const Result&) {}
+  template <class Tile, class T>
+  GPU_DEV static void finish(const Result& r, T* out) {
+    constexpr int kM = Tile::kM, kN = Tile::kN, kRowPacks = kN / kPack<T>;
+    const int t = static_cast<int>(threadIdx.x), n0 = r.n0;
+    if (r.g.packed_out) {
+#pragma unroll
+      for (int i = 0; i < kM * kRowPacks / kThreads; ++i) {
+        const int e = t + i * kThreads, row = e / kRowPacks, pack = e % kRowPacks;
+        const Index pixel = r.out[row];
+        const int column = n0 + pack * kPack<T>;
+        if (pixel >= 0 && column < r.g.out_c)
+          *reinterpret_cast<uint4*>(out + pixel * r.g.out_c + column) =  // [mma store]
+              *reinterpret_cast<const uint4*>(r.rows + place_of_pack<T, kN>(row, pack));
+      }
+    } else {  // element by element, consecutive lanes on consecutive elements of out
+      const int width = min(kN, r.g.out_c - n0);
+      for (int e = t; e < kM * width; e += kThreads) {
+        const int row = e / width, column = e % width;
+        const Index pixel = r.out[row];
+        if (pixel >= 0)
+          out[pixel * r.g.out_c + n0 + column] = reinterpret_cast<const T*>(
+              r.rows + place_of_pack<T, kN>(row, column / kPack<T>))[column % kPack<T>];
+      }
+    }
+  }
+};
+
 /// A block computes kM pixels x kN channels of the result; blockIdx.x numbers these tiles, those of
 /// the same pixels side by side so that they share the gathered tensor in L2; blockIdx.z is the
 /// phase. Per step each thread copies chunk t % 8 of kM / 16 pixels and its share of the filters,
@@ -183,11 +246,12 @@ GPU_DEV void stage_pair(unsigned char* tile, const bf16*, int row, int column, f
 /// indices fit an int; the launcher: source and filter are 16-byte aligned.
 /// Pass (see the two sources): which pixels and taps there are, how B comes into shared memory and
 /// from there into fragments.
-template <class T, class Tile, template <class, class> class Pass>
+/// Out: T, or float for bf16 operands whose sums are not rounded.
+template <class T, class Tile, template <class, class> class Pass, class Fusion, class Out>
 __global__ void __launch_bounds__(kThreads, Tile::kBlocks)
     conv2d_implicit_gemm_mma_kernel(ImplicitGemm g, const T* __restrict__ source,
-                                    const T* __restrict__ filter, Conv2dEpilogue epilogue,
-                                    T* __restrict__ out) {
+                                    const T* __restrict__ filter, Fusion fusion,
+                                    Out* __restrict__ out) {
   using P = Pass<T, Tile>;
   constexpr int kM = Tile::kM, kN = Tile::kN, kStages = Tile::kStages;
   constexpr int kFragmentsM = Tile::kFragmentsM, kFragmentsN = Tile::kFragmentsN;
@@ -197,7 +261,15 @@ __global__ void __launch_bounds__(kThreads, Tile::kBlocks)
   const int tiles_n = gpu::cdiv(g.out_c, kN), tile = static_cast<int>(blockIdx.x);
   const int m0 = tile / tiles_n * kM, n0 = tile % tiles_n * kN;
   const int pixels = g.images * grid.height * grid.width;
-  if (m0 >= pixels) return;  // the whole block: a phase with fewer pixels than the largest
+  const Result result{.g = g,
+                      .rows = s.a,
+                      .scratch = s.b,
+                      .out = s.out,
+                      .part = static_cast<int>((blockIdx.z * gridDim.x + blockIdx.x)) / tiles_n,
+                      .pixels = min(kM, pixels - m0),
+                      .n0 = n0};
+  if (m0 >= pixels)  // the whole block: a phase with fewer pixels than the largest
+    return fusion.template absent<Tile>(result);
 
   for (int row = t; row < kM; row += kThreads) {
     const int m = m0 + row, x = m % grid.width, line = m / grid.width;
@@ -223,7 +295,19 @@ __global__ void __launch_bounds__(kThreads, Tile::kBlocks)
   }
   Walk walk(chunk, per_tap, grid);
   P b_share(g, grid, filter, n0);
+  // Of the chunks on their way or here, newest in front: which channels, and which lie inside.
+  constexpr int kEach = kM / kRowsAtOnce;
+  static_assert(kEach * (kStages - 1) <= 32);
+  [[maybe_unused]] int filled[kStages - 1] = {};
+  [[maybe_unused]] unsigned filled_inside = 0;
+  const auto remember = [&](int of_chunk, unsigned inside) {
+#pragma unroll
+    for (int i = kStages - 2; i > 0; --i) filled[i] = filled[i - 1];
+    filled[0] = of_chunk;
+    filled_inside = filled_inside << kEach | inside;
+  };
   const auto fill = [&](int stage) {  // called once for each step, in order
+    unsigned mask = 0;
     unsigned char* a = s.a + stage * (kM * kRowBytes) + swizzle8<kChunks>(row0, chunk);
     const int di = P::kSign * walk.i, dj = P::kSign * walk.j, moved = di * g.source_w + dj;
     const T* from = source + walk.chunk * kPack<T>;
@@ -232,16 +316,43 @@ __global__ void __launch_bounds__(kThreads, Tile::kBlocks)
       const bool inside = walk.i < grid.taps_h &&
                           static_cast<unsigned>(top[i] + di) < static_cast<unsigned>(g.source_h) &&
                           static_cast<unsigned>(left[i] + dj) < static_cast<unsigned>(g.source_w);
+      if (Fusion::kForms && inside) mask |= 1u << i;
       const Index pixel = inside ? first[i] + moved : 0;
       // [mma fill a]
       gpu::cp_async<16>(a + i * (kRowsAtOnce * kRowBytes), from + pixel * g.source_c, inside);
     }
+    if constexpr (Fusion::kForms) remember(walk.chunk, mask);
     walk.advance();
     b_share.fill(s.b + stage * (kN * kRowBytes));
   };
 
+  // Waits for the thread's copies of a step, which are in `stage`.
+  // kStages - 2 steps were filled since, or remembered as empty ones.
+  const auto wait = [&](int stage) {
+    if constexpr (!Fusion::kForms) {
+      gpu::cp_async_wait<kStages - 2>();
+    } else {  // Note [Fusion]
+      const unsigned inside = filled_inside >> kEach * (kStages - 2) & ((1u << kEach) - 1);
+      if (!fusion.forms() || inside == 0) return gpu::cp_async_wait<kStages - 2>();
+      const auto channels = fusion.channels(filled[kStages - 2] * kPack<T>);  // meanwhile
+      gpu::cp_async_wait<kStages - 2>();
+      unsigned char* a = s.a + stage * (kM * kRowBytes) + swizzle8<kChunks>(row0, chunk);
+#pragma unroll
+      for (int i = 0; i < kEach; ++i) {
+        if (!(inside >> i & 1u)) continue;
+        auto* own = reinterpret_cast<uint4*>(a + i * (kRowsAtOnce * kRowBytes));
+        // [mma form load]
+        const uint4 values = *own;
+        const uint4 formed = fusion.form(channels, values);
+        // [mma form store]
+        *own = formed;
+      }
+    }
+  };
+
   const int warp_m = warp / Tile::kWarpsN * Tile::kWarpM;
   const int warp_n = warp % Tile::kWarpsN * Tile::kWarpN;
+  const Conv2dEpilogue& epilogue = fusion.epilogue();
   // Sums begin with the bias: its loads are over before the first stage has come.
   float sum[kFragmentsM][kFragmentsN][4];
 #pragma unroll
@@ -257,15 +368,21 @@ __global__ void __launch_bounds__(kThreads, Tile::kBlocks)
   const int steps = gpu::cdiv(grid.chunks(per_tap), kChunks);
 #pragma unroll
   for (int i = 0; i < kStages - 1; ++i) {
-    if (i < steps) fill(i);
+    if (i < steps)
+      fill(i);
+    else if constexpr (Fusion::kForms)
+      remember(0, 0);
     gpu::cp_async_commit();
   }
   int reading = 0, writing = kStages - 1;
   for (int step = 0; step < steps; ++step) {
-    gpu::cp_async_wait<kStages - 2>();
+    wait(reading);
     // Everyone's copies of this step have arrived, and everyone has left the stage filled next.
     __syncthreads();
-    if (step + kStages - 1 < steps) fill(writing);
+    if (step + kStages - 1 < steps)
+      fill(writing);
+    else if constexpr (Fusion::kForms)
+      remember(0, 0);
     gpu::cp_async_commit();  // empty towards the end, so that the count of groups stays right
     const unsigned char* stage_a = s.a + reading * (kM * kRowBytes);
     const unsigned char* stage_b = s.b + reading * (kN * kRowBytes);
@@ -292,7 +409,7 @@ __global__ void __launch_bounds__(kThreads, Tile::kBlocks)
   }
 
   // Through shared memory, because fragments hold 4 or 8 bytes of a row and stores should be 16.
-  static_assert(kN * sizeof(T) <= std::size_t{kStages} * kRowBytes, "the result fits A's stages");
+  static_assert(kN * sizeof(Out) <= std::size_t{kStages} * kRowBytes, "the result fits A's stages");
   __syncthreads();  // everyone has read the last stages, which the tile overwrites
 #pragma unroll
   for (int i = 0; i < kFragmentsM; ++i)
@@ -307,27 +424,7 @@ __global__ void __launch_bounds__(kThreads, Tile::kBlocks)
                        v0, v1);
       }
   __syncthreads();  // the tile is whole
-  constexpr int kRowPacks = kN / kPack<T>;
-  if (g.packed_out) {
-#pragma unroll
-    for (int i = 0; i < kM * kRowPacks / kThreads; ++i) {
-      const int e = t + i * kThreads, row = e / kRowPacks, pack = e % kRowPacks;
-      const Index pixel = s.out[row];
-      const int column = n0 + pack * kPack<T>;
-      if (pixel >= 0 && column < g.out_c)
-        *reinterpret_cast<uint4*>(out + pixel * g.out_c + column) =  // [mma store]
-            *reinterpret_cast<const uint4*>(s.a + place_of_pack<T, kN>(row, pack));
-    }
-  } else {  // element by element, consecutive lanes on consecutive elements of out
-    const int width = min(kN, g.out_c - n0);
-    for (int e = t; e < kM * width; e += kThreads) {
-      const int row = e / width, column = e % width;
-      const Index pixel = s.out[row];
-      if (pixel >= 0)
-        out[pixel * g.out_c + n0 + column] = reinterpret_cast<const T*>(
-            s.a + place_of_pack<T, kN>(row, column / kPack<T>))[column % kPack<T>];
-    }
-  }
+  fusion.template finish<Tile>(result, out);
 }
 
 /// Pixels are counted in ints, those of the padded image and of the last, partial tile too.
@@ -336,45 +433,44 @@ inline bool pixels_fit(const Conv2dProblem& d) {
   return d.n * (d.h + 2 * d.pad) * (d.w + 2 * d.pad) <= kMost && d.r * d.s * (d.c + d.k) <= kMost;
 }
 
-/// The tensor itself, or a copy of it where packs cannot be read.
-template <class T>
-const T* aligned(Context& ctx, Workspace& scratch, const T* data, Index count) {
-  if (packable(data)) return data;
-  T* copied = scratch.take<T>(static_cast<std::size_t>(count));
-  gpu::copy(copied, data, static_cast<std::size_t>(count) * sizeof(T), ctx.stream);
-  return copied;
-}
-
-template <class T, class Tile, template <class, class> class Pass>
+template <class T, class Tile, template <class, class> class Pass, class Fusion, class Out>
 void launch_tile(Context& ctx, const ImplicitGemm& g, Index pixels, int phases, const T* source,
-                 const T* filter, Conv2dEpilogue epilogue, T* out) {
+                 const T* filter, const Fusion& fusion, Out* out) {
   dim3 grid = gpu::grid_for(gpu::cdiv(pixels, Index{Tile::kM}) * gpu::cdiv(g.out_c, Tile::kN), 1);
   grid.z = static_cast<unsigned>(phases);
-  gpu::launch(conv2d_implicit_gemm_mma_kernel<T, Tile, Pass>,
+  gpu::launch(conv2d_implicit_gemm_mma_kernel<T, Tile, Pass, Fusion, Out>,
               {.grid = grid, .block = kThreads, .smem = sizeof(Shared<Tile>), .stream = ctx.stream},
-              g, source, filter, epilogue, out);
+              g, source, filter, fusion, out);
 }
 
-/// Chooses the tile: the largest of which there is one for every multiprocessor. pixels: those of
-/// the largest phase.
-template <class T, template <class, class> class Pass>
-void run_implicit_gemm(Context& ctx, const ImplicitGemm& g, Index pixels, int phases,
-                       const T* source, const T* filter, Conv2dEpilogue epilogue, T* out) {
+/// Calls run(tile) with the largest tile of which there is one for every multiprocessor. pixels:
+/// those of the largest phase.
+template <class Large, class Run>
+void with_tile(Context& ctx, const ImplicitGemm& g, Index pixels, int phases, Run&& run) {
   const auto fills_device = [&](Index m, Index n) {
     return gpu::cdiv(pixels, m) * gpu::cdiv(Index{g.out_c}, n) * phases >=
            ctx.device().multiprocessors;
   };
-  const auto run = [&](auto tile) {
-    launch_tile<T, decltype(tile), Pass>(ctx, g, pixels, phases, source, filter, epilogue, out);
-  };
-  if (g.out_c <= NarrowTile::kN)
-    run(NarrowTile{});
-  else if (g.out_c > SmallTile::kN && fills_device(LargeTile<T>::kM, LargeTile<T>::kN))
-    run(LargeTile<T>{});
+  if (g.out_c > SmallTile::kN && fills_device(Large::kM, Large::kN))
+    run(Large{});
   else if (g.out_c > SmallTile::kN && fills_device(MediumTile::kM, MediumTile::kN))
     run(MediumTile{});
   else
     run(SmallTile{});
+}
+
+/// The plain convolution.
+template <class T, template <class, class> class Pass, class Out>
+void run_implicit_gemm(Context& ctx, const ImplicitGemm& g, Index pixels, int phases,
+                       const T* source, const T* filter, Conv2dEpilogue epilogue, Out* out) {
+  const auto run = [&](auto tile) {
+    launch_tile<T, decltype(tile), Pass>(ctx, g, pixels, phases, source, filter, Plain{epilogue},
+                                         out);
+  };
+  if (g.out_c <= NarrowTile::kN)
+    run(NarrowTile{});
+  else
+    with_tile<LargeTile<T>>(ctx, g, pixels, phases, run);
 }
 
 }  // namespace subpix::kernels::KERNEL_TARGET::mma

@@ -22,16 +22,12 @@
 #include "kernels/cuda/batchnorm.cuh"
 #include "kernels/cuda/channel_map.cuh"
 #include "kernels/cuda/gpu/gpu.cuh"
+#include "kernels/cuda/norm_form.cuh"
 #include "kernels/cuda/pack.cuh"
 #include "kernels/cuda/variants.h"
 
 namespace subpix::kernels::KERNEL_TARGET {
 namespace {
-
-struct ScaleShift {
-  float scale, shift;
-  GPU_DEV float operator()(float x) const { return __fmaf_rn(scale, x, shift); }
-};
 
 struct NormAdd {
   static constexpr int kInputs = 2;
@@ -41,30 +37,10 @@ struct NormAdd {
   GPU_DEV static float apply(const Channel& k, float x, float skip) { return k(x) + skip; }
 };
 
-/// Every form is x > 0 ? x : slope x of the normalised value: of a slope per channel, of one in
-/// memory, of a constant (LeakyReLU), or of 1 (no activation).
-struct NormActivation {
+struct NormActivation : NormForm {
   static constexpr int kInputs = 1;
-  NormInput in;
-  bool shared;
-  float constant;
-
-  explicit NormActivation(const NormActivationProblem& p, NormInput input)
-      : in(input),
-        shared(p.form == InputForm::NormPReluShared),
-        constant(p.form == InputForm::NormLeakyRelu ? p.slope : 1.0f) {
-    if (p.form != InputForm::NormPRelu && !shared) in.slope = nullptr;
-  }
-  struct Channel {
-    ScaleShift norm;
-    float slope;
-  };
-  GPU_DEV Channel channel(Index c) const {
-    return {{in.scale[c], in.shift[c]}, in.slope ? in.slope[shared ? 0 : c] : constant};
-  }
   GPU_DEV static float apply(const Channel& k, float x, float) {
-    const float b = k.norm(x);
-    return b > 0.0f ? b : k.slope * b;
+    return activate(k.norm(x), k.slope);
   }
 };
 
@@ -111,8 +87,8 @@ template <class T>
 void norm_activation_forward_variants(NormActivationForward<T>& op) {
   op.append({"packs", whole_packs<T, NormActivationProblem>,
              [](Context& ctx, const NormActivationProblem& p, const T* x, NormInput in, T* y) {
-               run_packs(ctx, p.rows, p.c, NormActivation(p, in), x, static_cast<const T*>(nullptr),
-                         y);
+               run_packs(ctx, p.rows, p.c, NormActivation{NormForm::of(p.form, p.slope, in)}, x,
+                         static_cast<const T*>(nullptr), y);
              }});
 }
 template void norm_activation_forward_variants(NormActivationForward<float>&);

@@ -30,37 +30,6 @@ namespace {
 
 constexpr int kThreads = 256;
 
-/// The places of `which` for one pack, byte e for channel e.
-template <class T>
-struct Places;
-template <>
-struct Places<float> {
-  using Word = std::uint32_t;
-  static GPU_DEV Word store(const int (&v)[4]) {
-    return static_cast<Word>(v[0] | v[1] << 8 | v[2] << 16 | v[3] << 24);
-  }
-  static GPU_DEV int get(Word w, int e) { return static_cast<int>(w >> (8 * e) & 255u); }
-};
-template <>
-struct Places<bf16> {
-  using Word = uint2;
-  static GPU_DEV Word store(const int (&v)[8]) {
-    return make_uint2(static_cast<std::uint32_t>(v[0] | v[1] << 8 | v[2] << 16 | v[3] << 24),
-                      static_cast<std::uint32_t>(v[4] | v[5] << 8 | v[6] << 16 | v[7] << 24));
-  }
-  static GPU_DEV int get(Word w, int e) {
-    return static_cast<int>((e < 4 ? w.x : w.y) >> (8 * (e % 4)) & 255u);
-  }
-};
-
-/// Takes the candidate of `place` if it is greater than the best so far or the first NaN.
-GPU_DEV void choose(float candidate, int place, float& best, int& winner) {
-  if (!(candidate <= best) && !isnan(best)) {
-    best = candidate;
-    winner = place;
-  }
-}
-
 /// Window `i` of an image of P x Q windows with C items (elements or packs) each; I is the index
 /// type. Backward counts the windows that the image cuts off, too.
 template <class I>

@@ -63,8 +63,10 @@ Tensor plain_norm(const Tensor& x, const ops::BatchNormParameters& n) {
   return ops::batch_norm(x, n.gamma, n.beta, n.running_mean, n.running_var, n.momentum, n.eps);
 }
 
-/// Runs a network twice, plain and fused, and compares all that comes out.
-void same(Device& device, const std::function<Tensor(Leaves&, bool fused)>& network) {
+/// Runs a network twice, plain and fused, and compares all that comes out; tolerance: relative to a
+/// tensor's largest value.
+void same(Device& device, const std::function<Tensor(Leaves&, bool fused)>& network,
+          double tolerance = 2e-4) {
   std::map<std::string, std::vector<float>> outcome[2];
   for (const bool fused : {false, true}) {
     Leaves leaves(device);
@@ -84,7 +86,7 @@ void same(Device& device, const std::function<Tensor(Leaves&, bool fused)>& netw
     for (const float v : want) size = std::max(size, std::fabs(double{v}));
     for (std::size_t i = 0; i < want.size(); ++i) {
       INFO(name << "[" << i << "]: " << got[i] << " instead of " << want[i]);
-      REQUIRE(std::fabs(double{got[i]} - want[i]) <= 2e-4 * (size + 1e-3));
+      REQUIRE(std::fabs(double{got[i]} - want[i]) <= tolerance * (size + 1e-3));
     }
   }
 }
@@ -152,6 +154,60 @@ TEST_CASE("fused shuffle and pooling are the plain ones", "[engine][fused]") {
         return ops::max_pool2(ops::conv2d_activation(x, w, bias, 1, 1, ops::Activation::Relu));
       return ops::conv2d_relu_pool(x, w, bias);
     });
+  });
+}
+
+TEST_CASE("in bf16 the kernels of cuda are taken and give what the plain ops give",
+          "[engine][fused]") {
+  on_each_backend([](Device& device) {
+    if (device.backend() != "sim" && device.backend() != "cuda") return;
+    const double tolerance = 0.02;  // maps are rounded to 2^-9 on both ways, at different places
+    same(
+        device,
+        [&](Leaves& l, bool fused) {
+          const Tensor x = ops::cast(l.make("x", {1, 5, 6, 64}), DType::BF16);
+          const Tensor w = l.make("w", {256, 3, 3, 64}, -0.1f, 0.1f), bias = l.make("bias", {256});
+          const Tensor slope = l.make("slope", {64}, 0.1f, 0.4f);
+          REQUIRE(ops::prefers_fused_shuffle(x, w, slope));
+          const Tensor y =
+              fused ? ops::conv2d_shuffle_prelu(x, w, bias, slope)
+                    : ops::prelu(ops::pixel_shuffle(ops::conv2d(x, w, bias, 1, 1), 2), slope);
+          return ops::cast(y, DType::F32);
+        },
+        tolerance);
+    same(
+        device,
+        [&](Leaves& l, bool fused) {
+          const Tensor x = ops::cast(l.make("x", {2, 7, 6, 64}), DType::BF16);
+          const Tensor w = l.make("w", {64, 3, 3, 64}, -0.1f, 0.1f), bias = l.make("bias", {64});
+          REQUIRE(ops::prefers_fused_pool(x, w));
+          const Tensor y =
+              fused
+                  ? ops::conv2d_relu_pool(x, w, bias)
+                  : ops::max_pool2(ops::conv2d_activation(x, w, bias, 1, 1, ops::Activation::Relu));
+          return ops::cast(y, DType::F32);
+        },
+        tolerance);
+    // The filter's gradient of a convolution behind a norm.
+    same(
+        device,
+        [&](Leaves& l, bool fused) {
+          const Tensor x = ops::cast(l.make("x", {2, 6, 7, 64}), DType::BF16);
+          const Tensor w1 = l.make("w1", {64, 3, 3, 64}, -0.1f, 0.1f),
+                       w2 = l.make("w2", {72, 3, 3, 64}, -0.1f, 0.1f);
+          const auto n1 = l.norm("bn1", 64), n2 = l.norm("bn2", 72);
+          Tensor y;
+          if (fused) {
+            const auto a = ops::with_leaky_relu(ops::conv2d_norm(ops::plain(x), w1, n1, 1), 0.2f);
+            y = ops::norm_activation(ops::with_leaky_relu(ops::conv2d_norm(a, w2, n2, 2), 0.2f));
+          } else {
+            const Tensor a =
+                ops::leaky_relu(plain_norm(ops::conv2d(x, w1, Tensor(), 1, 1), n1), 0.2f);
+            y = ops::leaky_relu(plain_norm(ops::conv2d(a, w2, Tensor(), 2, 1), n2), 0.2f);
+          }
+          return ops::cast(y, DType::F32);
+        },
+        tolerance);
   });
 }
 

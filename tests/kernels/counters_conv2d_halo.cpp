@@ -1,12 +1,9 @@
 // What the convolutions on halo tiles read and write, as exact numbers: each activation once a
 // tile, whole sectors, no bank conflicts in the main loops.
 
-#include <fstream>
-#include <functional>
-#include <string>
-
 #include "kernels/sim/sim.h"
 #include "kernels/sim/table.h"
+#include "tests/kernels/source_lines.h"
 #include "tests/support/catch.h"
 #include "tests/support/fill.h"
 #include "tests/support/guarded.h"
@@ -17,54 +14,6 @@ namespace {
 using kernels::Conv2dProblem;
 using kernels::Filter;
 using sim::AccessKind;
-
-/// The line after the comment "// [marker]" of a kernel source.
-int line_after(const std::string& file, const std::string& marker) {
-  std::ifstream in(std::string(SUBPIX_SOURCE_DIR) + "/kernels/cuda/" + file);
-  REQUIRE(in);
-  int number = 0;
-  for (std::string line; std::getline(in, line);) {
-    ++number;
-    if (line.find("// [" + marker + "]") != std::string::npos) return number + 1;
-  }
-  FAIL(marker << " is not in " << file);
-  return 0;
-}
-
-/// The counter of that line, wherever it was inlined: then `file` is "file:line called from
-/// caller".
-sim::AccessCounter at_line(const sim::Stats& s, AccessKind kind, const std::string& file,
-                           const std::string& marker) {
-  const int line = line_after(file, marker);
-  sim::AccessCounter sum{kind, file, line};
-  for (const sim::AccessCounter& c : s.accesses)
-    if (c.kind == kind && ((c.line == line && c.file == file) ||
-                           c.file.starts_with(concat(file, ":", line, " called from")))) {
-      sum.requests += c.requests;
-      sum.bytes += c.bytes;
-      sum.units += c.units;
-      sum.ideal += c.ideal;
-    }
-  return sum;
-}
-
-struct Wanted {
-  AccessKind kind;
-  const char* file;
-  const char* marker;
-  std::uint64_t requests, bytes, units, ideal;
-};
-
-void check_accesses(const sim::Stats& s, const std::vector<Wanted>& wanted) {
-  for (const Wanted& w : wanted) {
-    const sim::AccessCounter c = at_line(s, w.kind, w.file, w.marker);
-    INFO(sim::name(w.kind) << " " << w.file << " " << w.marker << "\n" << sim::report(s));
-    CHECK(c.requests == w.requests);
-    CHECK(c.bytes == w.bytes);
-    CHECK(c.units == w.units);
-    CHECK(c.ideal == w.ideal);
-  }
-}
 
 /// Runs forward or backward data with one variant and counts.
 sim::Stats count(const char* variant, int multiprocessors, const Conv2dProblem& d, bool backward) {
@@ -109,17 +58,17 @@ TEST_CASE("counters: halo_mma loads each activation once a tile, without bank co
     CHECK(s.cp_async == (blocks * 8 * 14 + filters) * 8);
     CHECK(s.block_barriers == blocks * (9 + 4));
     const sim::AccessCounter fill =
-        at_line(s, AccessKind::GlobalLoad, "conv2d_halo_mma.cu", "halo fill");
+        at_line(s, AccessKind::GlobalLoad, "conv2d_halo_mma.cuh", "halo fill");
     CHECK(fill.bytes == pixels * 128);
     CHECK(fill.units == pixels * 4);
     CHECK(fill.ideal == pixels * 4);
     const char* marker = backward ? "fragment b transposed" : "fragment b";
     check_accesses(
-        s, {{AccessKind::GlobalLoad, "conv2d_halo_mma.cu", "halo filter", filters / 4,
+        s, {{AccessKind::GlobalLoad, "conv2d_halo_mma.cuh", "halo filter", filters / 4,
              filters * 128, filters * 4, filters * 4},
-            {AccessKind::SharedStore, "conv2d_halo_mma.cu", "halo filter", filters / 4,
+            {AccessKind::SharedStore, "conv2d_halo_mma.cuh", "halo filter", filters / 4,
              filters * 128, filters, filters},
-            {AccessKind::SharedLoad, "conv2d_halo_mma.cu", "halo a", a, a * 512, a * 4, a * 4},
+            {AccessKind::SharedLoad, "conv2d_halo_mma.cuh", "halo a", a, a * 512, a * 4, a * 4},
             {AccessKind::SharedLoad, "conv2d_fragments.cuh", marker, b, b * 512, b * 4, b * 4},
             // Two of the four warps, 5 x 4 tiles of two requests.
             {AccessKind::SharedStore, "conv2d_fragments.cuh", "stage", blocks * 2 * 40,
@@ -135,7 +84,7 @@ TEST_CASE("counters: halo_mma has no bank conflicts where tile rows break within
   const std::uint64_t a = 6 * 9 * 2 * 3;  // one block of six warps
   CHECK(s.blocks == 1);
   check_accesses(
-      s, {{AccessKind::SharedLoad, "conv2d_halo_mma.cu", "halo a", a, a * 512, a * 4, a * 4}});
+      s, {{AccessKind::SharedLoad, "conv2d_halo_mma.cuh", "halo a", a, a * 512, a * 4, a * 4}});
 }
 
 TEST_CASE("counters: column_sum_mma reads each pixel once a tile, without bank conflicts") {

@@ -71,6 +71,7 @@ void add_elementwise_cases(std::vector<OpCase>& cases);
 void add_loss_cases(std::vector<OpCase>& cases);
 void add_random_adam_cases(std::vector<OpCase>& cases);
 void add_fused_cases(std::vector<OpCase>& cases);
+void add_fused_output_cases(std::vector<OpCase>& cases);
 
 template <class T>
 std::string typed_name(const char* op) {

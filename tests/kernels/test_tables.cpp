@@ -19,6 +19,7 @@ std::vector<OpCase> all_cases() {
   add_loss_cases(cases);
   add_random_adam_cases(cases);
   add_fused_cases(cases);
+  add_fused_output_cases(cases);
   return cases;
 }
 
