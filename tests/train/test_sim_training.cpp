@@ -112,13 +112,13 @@ double distance(const std::vector<float>& got, const std::vector<float>& want) {
 
 /// Gradients of all parameters of both networks at the same weights, on one backend.
 std::map<std::string, std::vector<float>> gradients(const std::string& backend,
-                                                    const RunConfig& config) {
+                                                    const RunConfig& config, Index step) {
   const auto device = Device::open(backend, 1);
   models::Vgg19 vgg(*device, fixture_path("vgg_rgb"), models::VggLayer::parse("conv2_2"));
   vgg.set_compute_type(config.compute_type());
   Networks n = make_networks(*device, config);
   add_discriminator(*device, config, n);
-  const Batch batch = batch_of(7, config);
+  const Batch batch = batch_of(step, config);
   const Index hr_size = config.data.crop, lr_size = hr_size / 4, count = config.data.batch;
   const auto lr = engine::ops::from_bytes(
       Tensor::from_bytes(*device, {count, lr_size, lr_size, 3}, batch.lr), 1.0f / 255.0f, 0.0f);
@@ -143,7 +143,9 @@ std::map<std::string, std::vector<float>> gradients(const std::string& backend,
 /// 2^-24 = 1.1e-4, with a factor of 8 for what batch norm over few pixels amplifies. In bf16 that
 /// amplification is the problem's own: eight batch norms over down to eight values. So the
 /// reference's bf16 run is the measure: what rounding to bf16 changes there (against fp32), right
-/// kernels may change twice.
+/// kernels may change twice. One batch is one draw: of a vector of eight sums the change varies by
+/// a factor of three from batch to batch, on either side. So for narrow networks it is the root
+/// mean square over batches that counts.
 constexpr double kFp32Bound = 1e-3;
 double bf16_bound(double reference_change) { return 2.0 * reference_change + 0.02; }
 
@@ -153,14 +155,26 @@ TEST_CASE("every gradient under the simulator is the reference's", "[sim]") {
   const Index channels = GENERATE(8, 64);
   CAPTURE(channels);
   const RunConfig exact = tiny(channels, "fp32"), mixed = tiny(channels, "bf16");
-  const auto want = gradients("reference", exact), got = gradients("sim", exact);
-  const auto want_mixed = gradients("reference", mixed), got_mixed = gradients("sim", mixed);
-  REQUIRE(want.size() == got.size());
-  for (const auto& [name, values] : want) {
+  const Index batches = channels == 8 ? 4 : 1;
+  std::map<std::string, double> want_change, got_change;  // squares, of all batches
+  for (Index step = 7; step < 7 + batches; ++step) {
+    const auto want = gradients("reference", exact, step), got = gradients("sim", exact, step);
+    const auto want_mixed = gradients("reference", mixed, step);
+    const auto got_mixed = gradients("sim", mixed, step);
+    REQUIRE(want.size() == got.size());
+    for (const auto& [name, values] : want) {
+      INFO(name << ", batch " << step);
+      CHECK(distance(got.at(name), values) <= kFp32Bound);
+      want_change[name] += std::pow(distance(want_mixed.at(name), values), 2);
+      got_change[name] += std::pow(distance(got_mixed.at(name), values), 2);
+    }
+  }
+  const auto root_mean = [&](double squares) {
+    return std::sqrt(squares / static_cast<double>(batches));
+  };
+  for (const auto& [name, squares] : want_change) {
     INFO(name);
-    CHECK(distance(got.at(name), values) <= kFp32Bound);
-    CHECK(distance(got_mixed.at(name), values) <=
-          bf16_bound(distance(want_mixed.at(name), values)));
+    CHECK(root_mean(got_change.at(name)) <= bf16_bound(root_mean(squares)));
   }
 }
 
