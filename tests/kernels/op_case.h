@@ -1,10 +1,12 @@
 #pragma once
 
+#include <cstdlib>
 #include <functional>
 #include <limits>
 #include <map>
 #include <memory>
 #include <set>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -23,7 +25,8 @@
 ///   a variant: nothing, the lists are read from the table;
 ///   an op:     a case in the family's table_<family>.cpp; a coverage test fails until it is there.
 /// Run one op alone with:  test_kernels_tables "<test name>" -c "conv2d_forward/f32"
-/// with SUBPIX_TEST_TABLE=cpu one table, with SUBPIX_TEST_VARIANT=direct one variant (simulator).
+/// with SUBPIX_TEST_TABLE=cpu one table, with SUBPIX_TEST_VARIANT=direct one variant (simulator),
+/// with SUBPIX_TEST_STOP=1 up to the first failure.
 namespace subpix::tests {
 
 /// The tables that this program tests, each with its own context.
@@ -43,7 +46,12 @@ class Report {
  public:
   void check(const std::string& where, const std::string& message) {
     ++checks_;
-    if (!message.empty() && failures_.size() < kMost) failures_.push_back(where + ": " + message);
+    if (message.empty()) return;
+    // A mutant is caught by its first failure (tests/mutation); the other cases would only take
+    // time. No kernels::Error: check_table() catches those.
+    static const bool first_is_enough = std::getenv("SUBPIX_TEST_STOP") != nullptr;
+    if (first_is_enough) throw std::logic_error(where + ": " + message);
+    if (failures_.size() < kMost) failures_.push_back(where + ": " + message);
   }
   int checks() const { return checks_; }
   const std::vector<std::string>& failures() const { return failures_; }
