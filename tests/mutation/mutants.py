@@ -59,10 +59,13 @@ def closing(text, at):
 
 def angle_end(text, at):
     depth = 0
-    for i in range(at, len(text)):
-        depth += {"<": 1, ">": -1}.get(text[i], 0)
+    while at < len(text):
+        if text[at] in OPENING:
+            at = closing(text, at)
+        depth += {"<": 1, ">": -1}.get(text[at], 0)
         if depth == 0:
-            return i
+            return at
+        at += 1
     return len(text) - 1
 
 
@@ -234,14 +237,37 @@ class Finder:
         for match in re.finditer(rf"\b(\w+(?:\.|->))?({words})\b(\(\))?(?!\.|\[|->| *(?:=[^=]|\+=|-=|\+\+|--|\(|\{{))", self.code):
             owner, name, call = match.group(1) or "", match.group(2), match.group(3) or ""
             before = self.code[:match.start()]
-            if re.search(r"(?:[.&]|->|::|--|\+\+|[\w>*&] +)$", before) and not re.search(r"(?:return|[-+*/%<>=?:&|]{1,2}) +$", before) \
+            if re.search(r"(?:[.&]|->|::|--|\+\+|[\w>*&] +)$", before) and not re.search(r"(?:return|\s[-+*/%<>=?:&|]{1,2}) +$", before) \
                     or re.search(r"[A-Za-z]> +$", before):
                 continue
+            other = names[name]
+            if owner and not re.search(rf"(?:\.|->){other}\b", self.code):
+                continue
+            if not owner and not re.search(rf"\b{other}\b", self.code[self.block(match.start()):match.start()]) \
+                    and not self.in_struct_with(other, match.start()):
+                continue
+            # One of the names that a statement declares: int image, row, column;
+            begin = max(self.code.rfind(c, 0, match.start()) for c in ";{}(")
+            if re.fullmatch(r"\s*(?:const |static )*(?:int|Index|I|float|bool|unsigned|auto|T)\s+(?:\w+,\s*)*",
+                            self.code[begin + 1:match.start()]):
+                continue
             # A single letter alone is a member of an index struct, or something else.
-            if not owner and (call or len(name) == 1 and not re.search(rf"\bI \w+, (?:\w, )*{name}\b", self.text)):
+            if not owner and (call or len(name) == 1 and not self.in_struct_with(name, match.start())):
                 continue
             self.wrap("directions swapped", match.start(), match.end(),
                       f"(MUTANT(%d) ? {owner}{names[name]}{call} : ", ")")
+
+    def block(self, at):
+        """Where the function or struct around `at` begins."""
+        return max(self.code.rfind("\n}", 0, at), 0)
+
+    def in_struct_with(self, name, at):
+        """Whether `at` is in a struct that has a member of this name."""
+        for match in re.finditer(r"\bstruct [^;{]*\{", self.code):
+            end = closing(self.code, match.end() - 1)
+            if match.start() < at < end:
+                return re.search(rf"\n  (?:int|Index|I) (?:\w+, )*{name}\b", self.code[match.start():end]) is not None
+        return False
 
     def conditions(self):
         for match in re.finditer(r"\bif \(", self.code):

@@ -77,19 +77,21 @@ def explanation(mutant, known):
 
 
 def fixed():
-    """fixed.txt: FILE ~> KIND ~> LINE ~> OP [VARIANT]; the mutants with their tests."""
+    """fixed.txt: FILE[ SOURCE] ~> KIND ~> LINE ~> OP VARIANT; the mutants with their tests and the
+    source to compile."""
     chosen = []
     for place, fields in lines_of("fixed.txt"):
         if len(fields) != 4:
             raise Problem(f"{place}: four fields between ' ~> ' are needed, there are {len(fields)}")
-        name, kind, text, test = fields
+        names, kind, text, test = fields
+        name, user = (names + " " + names).split(" ")[:2]
         if not os.path.exists(source(name)):
             raise Problem(f"{place}: there is no file '{name}'")
         key = f"{name} ~> {kind} ~> {text}"
         found = [m for m in finder.find(name, read(source(name))) if m.key() == key]
         if not found:
             raise Problem(f"{place}: there is no mutant '{kind}' on a line '{text}' of {name}")
-        chosen.append((found[0], tuple((test + " ").split(" ")[:2])))
+        chosen.append((found[0], ("", *test.split(" ")), user))
     return chosen
 
 
@@ -157,8 +159,14 @@ def run_all(options, pool):
             continue
         # Later flavours contain only what is left: less to compile.
         program = Program(options.build, flavour, folder, pool)
-        for mutant in program.make(waiting if flavour != options.flavours[0] else flat):
+        there = waiting if flavour != options.flavours[0] else flat
+
+        def note(mutant):
+            print(f"{mutant.file}:{mutant.line}: {mutant.kind}: does not compile: {mutant.text}", flush=True)
             progress.put(mutant, "does not compile")
+            progress.save()
+
+        program.make([m for m in there if progress.get(m) != "does not compile"], note)
         waiting = [m for m in waiting if progress.get(m) != "does not compile"]
         tests = program.reached_by([m.id for m in waiting], options.tests)
         print(f"{flavour}: {len(waiting)} mutants, {sum(1 for m in waiting if tests[m.id])} reached", flush=True)
@@ -210,23 +218,20 @@ def report(options, mutants, progress):
 
 def run_fixed(options, pool):
     chosen = fixed()
-    numbered([mutant for mutant, _ in chosen])
+    numbered([mutant for mutant, _, _ in chosen])
     folder = os.path.join(options.build, "mutation", "fixed")
     os.makedirs(folder, exist_ok=True)
     program = Program(options.build, options.flavours[0], folder, pool)
-    broken = program.make([mutant for mutant, _ in chosen])
-    tests = {test: program.record(("", *test)) for test in {test for _, test in chosen}}
+    program.make([mutant for mutant, _, _ in chosen], users=sorted({user for _, _, user in chosen}))
+    tests = sorted({test for _, test, _ in chosen})
+    reached = dict(zip(tests, pool.map(program.record, tests)))
 
-    def verdict(pair):
-        mutant, test = pair
-        if mutant in broken:
-            return "does not compile"
-        if mutant.id not in tests[test]:
-            return "not reached"
-        return program.run(("", *test), mutant.id) or "survived"
+    def verdict(entry):
+        mutant, test, _ = entry
+        return (program.run(test, mutant.id) or "survived") if mutant.id in reached[test] else "not reached"
 
     verdicts = list(pool.map(verdict, chosen))
-    for (mutant, _), told in zip(chosen, verdicts):
+    for (mutant, _, _), told in zip(chosen, verdicts):
         print(f"{mutant.file}:{mutant.line}: {mutant.kind}: {told}")
     good = sum(map(caught, verdicts))
     print(f"{good} of {len(chosen)} caught")
@@ -255,7 +260,7 @@ def main():
         options.equivalent = equivalent()
         if options.list:
             names = [options.file] if options.file else all_files() if options.all else []
-            for mutant in [m for n in names for m in finder.find(n, read(source(n)))] or [m for m, _ in fixed()]:
+            for mutant in [m for n in names for m in finder.find(n, read(source(n)))] or [m for m, _, _ in fixed()]:
                 print(f"{mutant.line}: {mutant.key()}")
             return 0
         if options.all and not options.json and not options.file:

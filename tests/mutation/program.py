@@ -68,35 +68,38 @@ class Program:
             wave = {f for f, text in files.items() if any(f'"{KERNELS}/{s}"' in text for s in wave)} - seen
         return sorted(f for f in seen if f.endswith(".cu"))
 
-    def make(self, mutants):
-        """Builds the program; returns the mutants that do not compile and are not in it."""
+    def make(self, mutants, note=lambda mutant: None, users=None):
+        """Builds the program; notes the mutants that do not compile and are not in it. With `users`
+        these sources alone are compiled, and all must."""
         copy = os.path.join(self.folder, KERNELS)
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(os.path.join(ROOT, KERNELS), copy)
         by_file = collections.defaultdict(list)
         for mutant in mutants:
             by_file[mutant.file].append(mutant)
-        users = self.users(by_file)
-        broken, suspects = [], users
+        broken, suspects = [], [] if users else self.users(by_file)
+        users = users or suspects
         for name in by_file:
             self.write(name, by_file[name])
         while suspects:
-            errors = [error for found in self.pool.map(self.errors_of, suspects) for error in found]
+            found = list(self.pool.map(self.errors_of, suspects))
+            errors = [error for of_user in found for error in of_user]
             more = self.blamed(errors, by_file, broken)
             if errors and not more:
                 raise Problem("compiling failed:\n" + "\n".join(f"{f}:{n}:{c}: {text}" for f, n, c, text in errors[:5]))
             broken += more
+            for mutant in more:
+                note(mutant)
             changed = {mutant.file for mutant in more}
             for name in changed:
                 self.write(name, [m for m in by_file[name] if m not in broken])
-            suspects = self.users(changed)
+            suspects = sorted({*self.users(changed), *(user for user, own in zip(suspects, found) if own)})
         list(self.pool.map(self.compile_one, users))
         chooser = os.path.join(self.folder, "mutant.o")
         self.check(f"{self.compiler()} -std=c++20 -O1 -c {HERE}/mutant.cpp -o {chooser}")
         objects = " ".join([self.object(user) for user in users] + [chooser])
         line = self.link.replace(f"-o bin/{self.target} ", f"-o {self.path} ")
         self.check(line.replace(self.library, objects + " " + self.library, 1))
-        return broken
 
     def compiler(self):
         return re.search(r"\S*(?:g\+\+|c\+\+)\S*", next(iter(self.compile.values()))[0]).group()
@@ -136,9 +139,12 @@ class Program:
         return [(name, int(number), int(column), text) for name, number, column, text in found]
 
     def blamed(self, errors, by_file, broken):
-        """Of the mutants on a line with an error, the one whose text stands nearest to it."""
-        found = {}
+        """Of the mutants on a line with an error, the one whose text stands nearest to it. Errors
+        just behind another are its consequences."""
+        found, last = {}, {}
         for name, number, column, _ in errors:
+            if 0 <= number - last.get(name, -100) < 20:
+                continue
             path = os.path.join(self.folder, KERNELS, name)
             if not os.path.exists(path):
                 continue
@@ -146,6 +152,7 @@ class Program:
             ids = [(abs(m.start() - column), int(m.group(1))) for m in re.finditer(r"MUTANT\w*\((\d+)\)", line)]
             if ids:
                 found[min(ids)[1]] = name
+                last[name] = number
         return [m for name in set(found.values()) for m in by_file[name] if m.id in found and m not in broken]
 
     # --- running ---------------------------------------------------------------------------------
