@@ -21,12 +21,21 @@ namespace subpix::mutation {
 /// Out of line, so that the simulator's checks do not see the read of a variable of the host, and
 /// constant, so that the compiler may ask once.
 [[gnu::const]] int chosen() noexcept;
+/// For mutant -1, which is none: a byte for each that ran.
+constexpr int kMost = 1 << 16;
+extern unsigned char seen[kMost];
 void reached(int id) noexcept;
 
 constexpr bool on(int id) {
   if (std::is_constant_evaluated()) return false;
   const int now = chosen();
-  if (now < 0) reached(id);
+  if (now < 0) [[unlikely]] {
+#ifdef __SANITIZE_THREAD__
+    reached(id);
+#else
+    seen[id] = 1;
+#endif
+  }
   return now == id;
 }
 

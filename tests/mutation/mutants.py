@@ -145,6 +145,7 @@ class Finder:
     def __init__(self, file, text):
         self.file, self.text, self.code = file, text, visible(text)
         self.found = []
+        self.rounds = self.fixed_loops()
 
     def add(self, kind, position, *edits):
         self.found.append(Mutant(self.file, kind, position, list(edits)))
@@ -198,9 +199,38 @@ class Finder:
     def indices(self):
         for match in re.finditer(r"(?<=[\w)\]])\[", self.code):
             inner = self.code[match.end():closing(self.code, match.start())]
-            if not inner.strip() or self.declares(match.start(), inner):
+            if not inner.strip() or self.declares(match.start(), inner) or self.unrolled(match.end(), inner):
                 continue
             self.add("index shifted", match.end(), (match.end(), match.end(), "MUTANT_UP(%d) + ", "prefix"))
+
+    def fixed_loops(self):
+        """(begin, end, variable) of the loops whose rounds the compiler knows."""
+        loops = []
+        for match in re.finditer(r"for \(int (\w+) = [^;]*; \1 [<>]=? ([^;]*);", self.code):
+            if self.constant(match.start(2), match.end(2)):
+                head = closing(self.code, match.start() + 4)
+                loops.append((head, self.statement_end(head + 1), match.group(1)))
+        return loops
+
+    def statement_end(self, at):
+        at = skip_blank(self.code, at)
+        head = re.match(r"(?:for|if|if constexpr) \(", self.code[at:at + 20])
+        if head:
+            return self.statement_end(closing(self.code, at + head.end() - 1) + 1)
+        while at < len(self.code) and self.code[at] != ";":
+            if self.code[at] in OPENING:
+                end = closing(self.code, at)
+                if self.code[at] == "{" and self.code[at - 1] != "(":
+                    return end
+                at = end
+            at += 1
+        return at
+
+    def unrolled(self, at, inner):
+        """Whether an index is made of rounds of such loops and constants: an array in registers,
+        behind whose end is nothing."""
+        variables = {variable for begin, end, variable in self.rounds if begin < at < end}
+        return all(name in variables or re.match(r"k[A-Z]|[A-Z]", name) for name in re.findall(r"[A-Za-z_]\w*", inner))
 
     def declares(self, at, inner):
         before = re.sub(r"(\[[^\[\]]*\])+$", "", self.code[:at].rsplit("\n", 1)[-1])

@@ -20,6 +20,7 @@ import json
 import os
 import re
 import sys
+import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.normpath(os.path.join(HERE, "..", ".."))
@@ -31,7 +32,6 @@ from program import KERNELS, Problem, Program  # noqa: E402
 
 # Their faults are the host's: the tests of the simulator and of the engine look for them.
 LEFT_OUT = {"runtime.cu", "table.cu"}
-MOST_TESTS = 16  # that a mutant runs under in a flavour
 TARGET = 0.95
 
 
@@ -132,57 +132,82 @@ def caught(verdict):
     return verdict.startswith(("caught", "crashed", "out of time"))
 
 
-def judge(program, mutant, tests):
-    """The first test that fails."""
-    for test in tests[:MOST_TESTS]:
-        told = program.run(test, mutant.id)
+def sift(program, mutants, options, progress):
+    """Table tests, an op at a time; what no op notices goes to the other test cases."""
+    place = "" if program.flavour == "sim" else f" in {program.flavour}"
+    words = {"caught": "caught: ", "crashed": "crashed: ", "late": "out of time: "}
+    by_id = {m.id: m for m in mutants}
+    alive, reached = {i: options.seconds for i in by_id}, set()
+    each = options.seconds / 4  # an op must not use up what others need
+
+    def settle(number, what, where):
+        progress.put(by_id[number], words[what] + where + place)
+        alive.pop(number, None)
+
+    ops = [op for op in program.ops() if re.search(options.tests, op)]
+    # bf16 first: its problems are mostly those of f32, and more variants take them.
+    for op in sorted(ops, key=lambda op: (op.startswith("conv2d"), "bf16" not in op)):
+        begin = time.monotonic()
+        before, here = len(alive), set()
+        ready = {number: min(left, each) for number, left in alive.items()}
+        for number, what, where in program.sieve(op, ready, options.jobs) if alive else []:
+            if what == "reached" and number not in here:
+                reached.add(number)
+                here.add(number)
+                alive[number] -= each
+            elif what != "reached":
+                settle(number, what, where)
+        print(f"{program.flavour}: {op}: {before - len(alive)} caught, {len(alive)} left, "
+              f"{time.monotonic() - begin:.0f} s", flush=True)
+        progress.save()
+
+    def by_others(number):
+        for test in others:
+            if number in found[test]:
+                told = program.run(test, number)
+                if told:
+                    return told
+        return ""
+
+    others = [test for test in program.other_tests() if re.search(options.tests, test[0])]
+    found = dict(zip(others, options.pool.map(program.record, others)))
+    others.sort(key=lambda test: program.seconds[test])
+    left = list(alive)
+    for number, told in zip(left, options.pool.map(by_others, left)):
         if told:
-            return told + (f" in {program.flavour}" if program.flavour != "sim" else "")
-    return "survived" if tests else "not reached"
+            progress.put(by_id[number], told + place)
+        elif number in reached or any(number in ids for ids in found.values()):
+            progress.put(by_id[number], "survived")
+        elif progress.get(by_id[number]) is None:
+            progress.put(by_id[number], "not reached")
+    progress.save()
 
 
 def run_all(options, pool):
+    options.pool = pool
     files = [options.file] if options.file else all_files()
-    everything = {name: finder.find(name, read(source(name))) for name in files}
-    flat = numbered([m for name in files for m in everything[name]])
+    flat = numbered([m for name in files for m in finder.find(name, read(source(name)))])
     folder = os.path.join(options.build, "mutation", options.file or "all")
-    progress = Progress(os.path.join(options.build, "mutation", "progress.json"))
     os.makedirs(folder, exist_ok=True)
-    for flavour in options.flavours:
-        waiting = [m for m in flat if progress.get(m) is None or
-                   (progress.get(m) in ("survived", "not reached") and (options.again or flavour != options.flavours[0]))]
-        if flavour == "check":
-            waiting = [m for m in waiting if not explanation(m, options.equivalent)]
-        if options.kind:
-            waiting = [m for m in waiting if options.kind in m.kind]
-        if not waiting:
-            continue
-        # Later flavours contain only what is left: less to compile.
-        program = Program(options.build, flavour, folder, pool)
-        there = waiting if flavour != options.flavours[0] else flat
+    progress = Progress(os.path.join(options.build, "mutation", "progress.json"))
 
-        def note(mutant):
-            print(f"{mutant.file}:{mutant.line}: {mutant.kind}: does not compile: {mutant.text}", flush=True)
-            progress.put(mutant, "does not compile")
-            progress.save()
-
-        program.make([m for m in there if progress.get(m) != "does not compile"], note)
-        waiting = [m for m in waiting if progress.get(m) != "does not compile"]
-        tests = program.reached_by([m.id for m in waiting], options.tests)
-        print(f"{flavour}: {len(waiting)} mutants, {sum(1 for m in waiting if tests[m.id])} reached", flush=True)
-        # Orders first; then a mixture, so that what an interrupted run has found stands for all.
-        waiting.sort(key=lambda m: ("deleted" not in m.kind, hashlib.sha256(m.key().encode()).digest()))
-        running = {pool.submit(judge, program, m, tests[m.id]): m for m in waiting}
-        for count, future in enumerate(concurrent.futures.as_completed(running), 1):
-            mutant, told = running[future], future.result()
-            if told != "not reached" or progress.get(mutant) is None:
-                progress.put(mutant, told)
-            if not caught(told):
-                print(f"{mutant.file}:{mutant.line}: {mutant.kind}: {told}: {mutant.text}", flush=True)
-            if count % 50 == 0:
-                print(f"{flavour}: {count} of {len(running)}", flush=True)
-                progress.save()
+    def note(mutant):
+        print(f"{mutant.file}:{mutant.line}: {mutant.kind}: does not compile: {mutant.text}", flush=True)
+        progress.put(mutant, "does not compile")
         progress.save()
+
+    for flavour in options.flavours:
+        first = flavour == options.flavours[0]
+        waiting = [m for m in flat if progress.get(m) is None or
+                   (progress.get(m) in ("survived", "not reached") and (options.again or not first))]
+        if not first:
+            waiting = [m for m in waiting if progress.get(m) == "survived" and not explanation(m, options.equivalent)]
+        waiting = [m for m in waiting if options.kind in m.kind]
+        if waiting:
+            # Later flavours contain only what is left: less to compile.
+            program = Program(options.build, flavour, folder, pool)
+            program.make([m for m in (flat if first else waiting) if progress.get(m) != "does not compile"], note)
+            sift(program, [m for m in waiting if progress.get(m) != "does not compile"], options, progress)
     return report(options, flat, progress)
 
 
@@ -244,8 +269,10 @@ def main():
     parser.add_argument("--flavours", default="sim,check", help="which simulators, in order (default sim,check)")
     parser.add_argument("--all", action="store_true", help="all mutants instead of those of fixed.txt")
     parser.add_argument("--file", help="all mutants of one file of kernels/cuda")
-    parser.add_argument("--kind", help="with --all, --file: mutants whose kind contains this")
-    parser.add_argument("--tests", default="", help="with --all, --file: only tests whose op contains this pattern")
+    parser.add_argument("--kind", default="", help="with --all, --file: mutants whose kind contains this")
+    parser.add_argument("--tests", default="", help="with --all, --file: only tests whose name matches")
+    parser.add_argument("--seconds", type=float, default=6,
+                        help="with --all, --file: of table tests that a mutant must pass in a flavour to survive (default 6)")
     parser.add_argument("--again", action="store_true", help="with --all, --file: survivors of earlier runs too")
     parser.add_argument("--list", action="store_true", help="name the mutants, run nothing")
     parser.add_argument("--summary", action="store_true", help="with --all, --file: what is known, run nothing")

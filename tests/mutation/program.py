@@ -1,7 +1,6 @@
 """A test program whose kernels contain mutants: compiled, linked and run."""
 
 import collections
-import json
 import os
 import re
 import resource
@@ -77,12 +76,12 @@ class Program:
         by_file = collections.defaultdict(list)
         for mutant in mutants:
             by_file[mutant.file].append(mutant)
-        broken, suspects = [], [] if users else self.users(by_file)
-        users = users or suspects
+        users = users or self.users(by_file)
+        broken, waiting = [], users
         for name in by_file:
             self.write(name, by_file[name])
-        while suspects:
-            found = list(self.pool.map(self.errors_of, suspects))
+        while waiting:
+            found = list(self.pool.map(self.compile_one, waiting))
             errors = [error for of_user in found for error in of_user]
             more = self.blamed(errors, by_file, broken)
             if errors and not more:
@@ -93,8 +92,9 @@ class Program:
             changed = {mutant.file for mutant in more}
             for name in changed:
                 self.write(name, [m for m in by_file[name] if m not in broken])
-            suspects = sorted({*self.users(changed), *(user for user, own in zip(suspects, found) if own)})
-        list(self.pool.map(self.compile_one, users))
+            # A source that sees a changed header is compiled again only if it must be: the mutant
+            # that is gone was no harm there.
+            waiting = [user for user, own in zip(waiting, found) if own]
         chooser = os.path.join(self.folder, "mutant.o")
         self.check(f"{self.compiler()} -std=c++20 -O1 -c {HERE}/mutant.cpp -o {chooser}")
         objects = " ".join([self.object(user) for user in users] + [chooser])
@@ -127,12 +127,8 @@ class Program:
         return line.replace(" -O2", " -O1").replace(" -c ", " -w -fno-aggressive-loop-optimizations -c ", 1)
 
     def compile_one(self, user):
-        self.check(self.command(user))
-
-    def errors_of(self, user):
-        """(file, line, column, text) of each."""
-        line = self.command(user).replace(" -c ", " -fsyntax-only -c ", 1).replace("ccache ", "")
-        done = subprocess.run(line, shell=True, cwd=self.build, text=True, capture_output=True, check=False)
+        """The errors: (file, line, column, text) of each."""
+        done = subprocess.run(self.command(user), shell=True, cwd=self.build, text=True, capture_output=True, check=False)
         found = re.findall(r"([\w.]+\.cuh?):(\d+):(\d+): error: (.*)", done.stderr)
         if done.returncode and not found:
             raise Problem(f"compiling {user} failed:\n{done.stderr[-2000:]}")
@@ -157,14 +153,14 @@ class Program:
 
     # --- running ---------------------------------------------------------------------------------
 
-    def tests(self, pattern):
-        """All there are: each variant of each op, and the other test cases."""
+    def ops(self):
         listed = subprocess.run([self.path, "the variants of every op"], capture_output=True, text=True, check=True)
-        tests = [("", op, variant) for op, variant in re.findall(r"^variant (\S+) (\S+)$", listed.stdout, re.M)
-                 if variant != "reference"]
+        return list(dict.fromkeys(re.findall(r"^variant (\S+) \S+$", listed.stdout, re.M)))
+
+    def other_tests(self):
+        """The test cases that are no tables."""
         names = subprocess.run([self.path, "--list-test-names-only"], capture_output=True, text=True, check=False)
-        tests += [(name, "", "") for name in names.stdout.splitlines() if name.strip() and name not in NO_KERNEL_RUNS]
-        return [test for test in tests if re.search(pattern, " ".join(test))]
+        return [(name, "", "") for name in names.stdout.splitlines() if name.strip() and name not in NO_KERNEL_RUNS]
 
     def start(self, test, mutant, limit, **more):
         name, op, variant = test
@@ -178,8 +174,7 @@ class Program:
 
     def record(self, test):
         """The mutants that a test reaches, which must pass without one."""
-        place = re.sub(r"\W+", "_", " ".join(test))
-        path = os.path.join(self.folder, f"reached_{place}.txt")
+        path = os.path.join(self.folder, "reached_" + re.sub(r"\W+", "_", " ".join(test)) + ".txt")
         begin = time.monotonic()
         done = self.start(test, -1, 1800, SUBPIX_MUTANT_REACHED=path)
         self.seconds[test] = time.monotonic() - begin
@@ -187,14 +182,17 @@ class Program:
             raise Problem(f"without a mutant '{' '.join(test)}' does not pass:\n{done.stdout[-2000:]}{done.stderr[-500:]}")
         return set(map(int, read(path).split())) if os.path.exists(path) else set()
 
-    def reached_by(self, ids, pattern):
-        """For each mutant the tests that reach it, the quickest first."""
-        tests = self.tests(pattern)
-        reached = dict(zip(tests, self.pool.map(self.record, tests)))
-        tests.sort(key=lambda test: self.seconds[test])
-        with open(os.path.join(self.folder, "seconds.json"), "w", encoding="utf-8") as file:
-            json.dump([[" ".join(test), round(self.seconds[test], 2), len(reached[test])] for test in tests], file, indent=0)
-        return {i: [test for test in tests if i in reached[test]] for i in ids}
+    def sieve(self, op, budgets, jobs):
+        """Runs a table's cases for all these mutants at once, see mutant.cpp: what happened as
+        (id, reached, caught, crashed or late, op and variant)."""
+        alive, told = os.path.join(self.folder, "alive.txt"), os.path.join(self.folder, "told.txt")
+        with open(alive, "w", encoding="utf-8") as file:
+            file.writelines(f"{i} {1000 * seconds}\n" for i, seconds in budgets.items())
+        done = self.start(("", op, ""), 0, 36000, SUBPIX_MUTANTS=alive, SUBPIX_MUTANT_VERDICTS=told,
+                          SUBPIX_MUTANT_JOBS=str(jobs))
+        if done.returncode or "No tests ran" in done.stdout:
+            raise Problem(f"without a mutant '{op}' does not pass:\n{done.stdout[-2000:]}{done.stderr[-500:]}")
+        return [(int(i), what, where) for i, what, where in re.findall(r"^(\d+) (\w+) (.*)$", read(told), re.M)]
 
     def run(self, test, mutant):
         """What a test says about a mutant; nothing if it passes."""
