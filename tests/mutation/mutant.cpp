@@ -9,7 +9,7 @@
 // a mutant that is caught is not run again. Mutants that passed for so many milliseconds are left
 // alone.
 
-#include "mutant.h"
+#include "tests/mutation/mutant.h"
 
 #include <signal.h>
 #include <sys/resource.h>
@@ -110,7 +110,8 @@ class Server {
     itimerval timer{};
     timer.it_value.tv_sec = static_cast<time_t>(limit) + 1;
     setitimer(ITIMER_REAL, &timer, nullptr);
-    if (!std::freopen("/dev/null", "w", stdout) || !std::freopen("/dev/null", "w", stderr)) _exit(4);
+    if (!std::freopen("/dev/null", "w", stdout) || !std::freopen("/dev/null", "w", stderr))
+      _exit(4);
     state.chosen = id;
     bool passed = false;
     try {
@@ -130,7 +131,11 @@ class Server {
       left_[id] -= since(begin);
       return;
     }
-    tell(id, WIFEXITED(status) ? "caught" : WTERMSIG(status) == SIGALRM ? "late" : "crashed", where);
+    tell(id,
+         WIFEXITED(status)             ? "caught"
+         : WTERMSIG(status) == SIGALRM ? "late"
+                                       : "crashed",
+         where);
     left_.erase(id);
   }
 

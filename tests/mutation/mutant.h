@@ -91,9 +91,15 @@ Grid operator*(Fewer fewer, Grid grid) {
 }  // namespace subpix::mutation
 
 #define MUTANT(id) (::subpix::mutation::on(id))
-#define MUTANT_UP(id) ::subpix::mutation::Shift{MUTANT(id) ? 1 : 0}
-#define MUTANT_DOWN(id) ::subpix::mutation::Shift{MUTANT(id) ? -1 : 0}
-#define MUTANT_NEG(id) ::subpix::mutation::Factor{MUTANT(id) ? -1 : 1}
-#define MUTANT_TWICE(id) ::subpix::mutation::Factor{MUTANT(id) ? 2 : 1}
-#define MUTANT_CDIV(id) ::subpix::mutation::Cdiv{id}
-#define MUTANT_FEWER(id) ::subpix::mutation::Fewer{id}
+#define MUTANT_UP(id) \
+  ::subpix::mutation::Shift { MUTANT(id) ? 1 : 0 }
+#define MUTANT_DOWN(id) \
+  ::subpix::mutation::Shift { MUTANT(id) ? -1 : 0 }
+#define MUTANT_NEG(id) \
+  ::subpix::mutation::Factor { MUTANT(id) ? -1 : 1 }
+#define MUTANT_TWICE(id) \
+  ::subpix::mutation::Factor { MUTANT(id) ? 2 : 1 }
+#define MUTANT_CDIV(id) \
+  ::subpix::mutation::Cdiv { id }
+#define MUTANT_FEWER(id) \
+  ::subpix::mutation::Fewer { id }

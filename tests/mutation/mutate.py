@@ -229,12 +229,14 @@ def report(options, mutants, progress):
     score = total["caught"] / judged if judged else 1.0
     for entry in left:
         print(f"{entry['verdict']}: {entry['file']}:{entry['line']}: {entry['kind']}: {entry['text']}")
-    print(", ".join(f"{n} {what}" for what, n in total.most_common()) + f"; caught {100 * score:.1f} %")
+    # Survivors are known at the end: until then a share of the judged ones would only be those caught.
+    whole = f"caught {100 * score:.1f} %" if not total["not run"] else "unfinished"
+    print(", ".join(f"{n} {what}" for what, n in total.most_common()) + f"; {whole}")
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:
             json.dump({"date": machine.now(), "commit": machine.commit(),
                        "command": " ".join(["tests/mutation/run.sh", *sys.argv[1:]]),
-                       "caught_of_unexplained": round(score, 4), "total": dict(total),
+                       "caught_of_unexplained": round(score, 4) if not total["not run"] else None, "total": dict(total),
                        "files": {name: dict(table[name]) for name in sorted(table)},
                        "kinds": {kind: dict(kinds[kind]) for kind in sorted(kinds)}, "survivors": left}, file, indent=1)
             file.write("\n")

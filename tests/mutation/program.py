@@ -96,7 +96,7 @@ class Program:
             # that is gone was no harm there.
             waiting = [user for user, own in zip(waiting, found) if own]
         chooser = os.path.join(self.folder, "mutant.o")
-        self.check(f"{self.compiler()} -std=c++20 -O1 -c {HERE}/mutant.cpp -o {chooser}")
+        self.check(f"{self.compiler()} -std=c++20 -O1 -I{ROOT} -c {HERE}/mutant.cpp -o {chooser}")
         objects = " ".join([self.object(user) for user in users] + [chooser])
         line = self.link.replace(f"-o bin/{self.target} ", f"-o {self.path} ")
         self.check(line.replace(self.library, objects + " " + self.library, 1))

@@ -82,7 +82,7 @@ class Mutants(unittest.TestCase):
             path, program = os.path.join(folder, "source.cpp"), os.path.join(folder, "program")
             with open(path, "w", encoding="utf-8") as file:
                 file.write(mutants.apply(SOURCE, found))
-            subprocess.run(["g++", "-std=c++20", "-w", "-include", os.path.join(MUTATION, "mutant.h"), path,
+            subprocess.run(["g++", "-std=c++20", "-w", "-I" + ROOT, "-include", os.path.join(MUTATION, "mutant.h"), path,
                             os.path.join(MUTATION, "mutant.cpp"), "-o", program], check=True)
 
             def output(number, **more):
