@@ -273,8 +273,8 @@ def main():
     parser.add_argument("--file", help="all mutants of one file of kernels/cuda")
     parser.add_argument("--kind", default="", help="with --all, --file: mutants whose kind contains this")
     parser.add_argument("--tests", default="", help="with --all, --file: only tests whose name matches")
-    parser.add_argument("--seconds", type=float, default=6,
-                        help="with --all, --file: of table tests that a mutant must pass in a flavour to survive (default 6)")
+    parser.add_argument("--seconds", type=float, default=60,
+                        help="with --all, --file: of table tests that a mutant must pass in a flavour to survive (default 60)")
     parser.add_argument("--again", action="store_true", help="with --all, --file: survivors of earlier runs too")
     parser.add_argument("--list", action="store_true", help="name the mutants, run nothing")
     parser.add_argument("--summary", action="store_true", help="with --all, --file: what is known, run nothing")
