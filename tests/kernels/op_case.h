@@ -1,10 +1,12 @@
 #pragma once
 
+#include <cstdlib>
 #include <functional>
 #include <limits>
 #include <map>
 #include <memory>
 #include <set>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -23,7 +25,8 @@
 ///   a variant: nothing, the lists are read from the table;
 ///   an op:     a case in the family's table_<family>.cpp; a coverage test fails until it is there.
 /// Run one op alone with:  test_kernels_tables "<test name>" -c "conv2d_forward/f32"
-/// with SUBPIX_TEST_TABLE=cpu one table, with SUBPIX_TEST_VARIANT=direct one variant (simulator).
+/// with SUBPIX_TEST_TABLE=cpu one table, with SUBPIX_TEST_VARIANT=direct one variant (simulator),
+/// with SUBPIX_TEST_STOP=1 up to the first failure.
 namespace subpix::tests {
 
 /// The tables that this program tests, each with its own context.
@@ -43,7 +46,12 @@ class Report {
  public:
   void check(const std::string& where, const std::string& message) {
     ++checks_;
-    if (!message.empty() && failures_.size() < kMost) failures_.push_back(where + ": " + message);
+    if (message.empty()) return;
+    // A mutant is caught by its first failure (tests/mutation); the other cases would only take
+    // time. No kernels::Error: check_table() catches those.
+    static const bool first_is_enough = std::getenv("SUBPIX_TEST_STOP") != nullptr;
+    if (first_is_enough) throw std::logic_error(where + ": " + message);
+    if (failures_.size() < kMost) failures_.push_back(where + ": " + message);
   }
   int checks() const { return checks_; }
   const std::vector<std::string>& failures() const { return failures_; }
@@ -95,6 +103,48 @@ inline Expected expected_of(const Expected& e, std::string_view variant) {
   return own;
 }
 
+/// tests/mutation links this: calls `passes` in a child process for each mutant that it reaches.
+[[gnu::weak]] void each_mutant(const std::string& op, const char* variant,
+                               const std::function<bool()>& passes);
+
+/// One variant of check_table().
+template <class Op, class Variant, class Problem, class Call>
+void check_variant(Report& report, TableUnderTest& under, const Op& op, const Variant& variant,
+                   const Problem& problem, const std::string& remark,
+                   const std::vector<Expected>& expected, Call&& call) {
+  kernels::Context& ctx = *under.ctx;
+  const std::string where = concat(under.table->name, " ", op.name(), " [", variant.name, "] ",
+                                   problem.key(), " ", remark);
+  ctx.trim_workspace();  // the second round then finds an arena of just the size this call needs
+  std::vector<Values> first;
+  for (int round = 0; round < under.rounds; ++round) try {
+      if (under.before_round) under.before_round(round);
+      poison_workspace(ctx);
+      Buffers buffers(ctx);
+      std::vector<Values> got =
+          call(buffers, [&](auto... args) { variant.run(ctx, problem, args...); });
+      SUBPIX_REQUIRE(got.size() == expected.size(), where, ": ", got.size(), " outputs for ",
+                     expected.size(), " expectations");
+      for (const std::string& damage : buffers.damages()) report.check(where, damage);
+      for (std::size_t i = 0; i < got.size(); ++i) {
+        if (round == 0) {
+          report.check(where, compare(got[i], expected_of(expected[i], variant.name)));
+          continue;
+        }
+        const Expected again{concat(expected[i].what, " of run ", round + 1),
+                             expected[i].dims,
+                             first[i],
+                             exact(first[i]),
+                             {}};
+        report.check(where, compare(got[i], again));
+      }
+      if (round == 0) first = std::move(got);
+    } catch (const Error& error) {
+      report.check(where, error.what());
+      break;
+    }
+}
+
 /// Runs every variant of one table's `member` that takes `problem`, `rounds` times each. `call`
 /// gets (Buffers&, run) and must make the buffers, call run(arguments...) once and return the
 /// outputs in the order of `expected`. Checked: each output against its bounds, the same bits from
@@ -107,41 +157,23 @@ void check_table(Report& report, TableUnderTest& under, Member member, const Pro
   kernels::Context& ctx = *under.ctx;
   const auto& op = op_of(*under.table, member);
   for (const auto& variant : op.variants()) {
-    if (variant.supports && !variant.supports(problem, ctx.device())) continue;
-    const bool tiled = std::string_view(variant.name).find("mma") != std::string_view::npos;
-    if (problem.flops() > under.most_flops * (tiled ? 30.0 : 1.0)) continue;
-    report.ran(under.table->name, variant.name);
-    if (skip_reference && variant.name == std::string_view("reference")) continue;
-    const std::string where = concat(under.table->name, " ", op.name(), " [", variant.name, "] ",
-                                     problem.key(), " ", remark);
-    ctx.trim_workspace();  // the second round then finds an arena of just the size this call needs
-    std::vector<Values> first;
-    for (int round = 0; round < under.rounds; ++round) try {
-        if (under.before_round) under.before_round(round);
-        poison_workspace(ctx);
-        Buffers buffers(ctx);
-        std::vector<Values> got =
-            call(buffers, [&](auto... args) { variant.run(ctx, problem, args...); });
-        SUBPIX_REQUIRE(got.size() == expected.size(), where, ": ", got.size(), " outputs for ",
-                       expected.size(), " expectations");
-        for (const std::string& damage : buffers.damages()) report.check(where, damage);
-        for (std::size_t i = 0; i < got.size(); ++i) {
-          if (round == 0) {
-            report.check(where, compare(got[i], expected_of(expected[i], variant.name)));
-            continue;
-          }
-          const Expected again{concat(expected[i].what, " of run ", round + 1),
-                               expected[i].dims,
-                               first[i],
-                               exact(first[i]),
-                               {}};
-          report.check(where, compare(got[i], again));
-        }
-        if (round == 0) first = std::move(got);
-      } catch (const Error& error) {
-        report.check(where, error.what());
-        break;
-      }
+    const auto check = [&](Report& into) {
+      if (variant.supports && !variant.supports(problem, ctx.device())) return;
+      const bool tiled = std::string_view(variant.name).find("mma") != std::string_view::npos;
+      if (problem.flops() > under.most_flops * (tiled ? 30.0 : 1.0)) return;
+      into.ran(under.table->name, variant.name);
+      if (skip_reference && variant.name == std::string_view("reference")) return;
+      check_variant(into, under, op, variant, problem, remark, expected, call);
+    };
+    if (each_mutant)
+      each_mutant(op.name(), variant.name, [&] {
+        Report own;
+        check(own);
+        ctx.trim_workspace();
+        under.table->memory.synchronize(ctx);
+        return own.failures().empty();
+      });
+    check(report);
   }
   // What was given back is queued on a device backend; nothing may be left when the program ends.
   ctx.trim_workspace();

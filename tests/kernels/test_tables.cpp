@@ -1,3 +1,4 @@
+#include <iostream>
 #include <set>
 
 #include "kernels/reference/table.h"
@@ -105,6 +106,15 @@ TEST_CASE("every variant of every op matches the double reference", "[kernels][t
         });
     }
   }
+}
+
+/// For tests/mutation/mutate.py, which runs them one by one.
+TEST_CASE("the variants of every op", "[.list]") {
+  for (const TableUnderTest& under : tables_under_test())
+    kernels::for_each_op(*under.table, [&](const auto& op) {
+      for (const auto& variant : op.variants())
+        std::cout << "variant " << op.name() << " " << variant.name << "\n";
+    });
 }
 
 TEST_CASE("every op of every table has a variant and a case", "[kernels][tables][coverage]") {

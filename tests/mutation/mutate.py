@@ -1,77 +1,38 @@
 #!/usr/bin/env python3
-"""Plants one fault at a time in a kernel and demands that the table tests notice it.
+"""Plants faults in the kernels and demands that their tests notice each.
 
-A mutant lives in a private copy of kernels/cuda. Only the sources that see the mutated file are
-compiled again, with the commands of an existing Ninja build, and linked before the library, so that
-the build itself stays as it is. A mutant is caught when its program fails, does not compile, or
-takes longer than the limit.
+mutants.py writes copies of the sources that contain all mutants at once; one is chosen by a variable
+when the program starts. Each copy is compiled once a flavour, with the commands of an existing Ninja
+build, and linked before the library, so that the build itself stays as it is.
 
-Exit code: 0 all caught (with --all: the run is complete), 1 survivors, 2 wrong usage.
+A mutant runs under the tests that reach it, the quickest first, until one fails, crashes or takes too
+long; what survives the flavour sim runs under check, which sees races. --all can be interrupted:
+verdicts are kept in build/mutation and hold until the mutated file changes.
+
+Exit code: 0 all caught (--all: at least 95 %), 1 not so, 2 wrong usage.
 """
 
 import argparse
-import difflib
+import collections
+import concurrent.futures
+import hashlib
 import json
 import os
-import random
 import re
-import shutil
-import subprocess
 import sys
-import tempfile
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.normpath(os.path.join(HERE, "..", ".."))
-KERNELS = os.path.join("kernels", "cuda")
-TEST = "every variant of every op matches the double reference"
-sys.path.insert(0, os.path.join(ROOT, "tools"))
+sys.path[:0] = [HERE, os.path.join(ROOT, "tools")]
 
 import machine  # noqa: E402  (from tools)
+import mutants as finder  # noqa: E402
+from program import KERNELS, Problem, Program  # noqa: E402
 
-# File -> ops whose cases run its kernels, the quickest first.
-OPS = {
-    "activation.cu": ["leaky_relu_forward/f32", "leaky_relu_backward/bf16", "prelu_forward/f32", "prelu_backward/f32"],
-    "adam.cu": ["adam"],
-    "batchnorm.cu": ["batchnorm_inference/f32", "batchnorm_forward/f32", "batchnorm_backward/f32"],
-    "batchnorm_resident.cu": ["batchnorm_forward/f32", "batchnorm_backward/f32"],
-    "block_reduce.cuh": ["reduce/f32", "mse_loss/f32"],
-    "channel_map.cuh": ["prelu_forward/f32", "channel_affine/f32"],
-    "channel_sums.cuh": ["prelu_backward/f32"],
-    "convert.cu": ["cast_to_bf16", "cast_to_float"],
-    "conv2d_direct.cu": ["conv2d_forward/f32", "conv2d_backward_data/f32", "conv2d_backward_filter/f32"],
-    "dense.cu": ["dense_forward/f32", "dense_backward_data/f32", "dense_backward_filter/f32"],
-    "dense_mma.cu": ["dense_forward/bf16", "dense_backward_data/bf16", "dense_backward_filter/bf16"],
-    "elementwise.cu": ["add/f32", "axpby/f32", "scale/f32", "fill/f32"],
-    "elementwise.cuh": ["add/f32", "axpby/f32"],
-    "loss.cu": ["mse_loss/f32", "l1_loss/f32", "bce_with_logits/f32"],
-    "map.cu": ["add/f32", "axpby/f32", "scale/f32", "fill/f32", "channel_affine/f32", "from_bytes/f32", "to_bytes/f32"],
-    "pixel_shuffle.cu": ["pixel_shuffle_forward/f32", "pixel_shuffle_backward/bf16"],
-    "pool.cu": ["max_pool_forward/f32", "max_pool_backward/bf16", "max_pool_backward/f32"],
-    "random.cu": ["philox_uniform", "philox_normal"],
-    "reduce.cu": ["reduce/f32", "reduce/bf16"],
-    "total_variation.cu": ["total_variation/f32"],
-}
-
-# (what, pattern, replacement) for --all; each match on a line of code is one mutant.
-RULES = [
-    ("barrier or wait removed", r"^\s*(?:__syncthreads|gpu::cp_async_wait\w*(?:<[^>]*>)?|gpu::fence_proxy_async)\([^;]*\);", ""),
-    ("bound weakened", r"(?<=\w) < (?=\w)", " <= "),
-    ("early return weakened", r"(?<=\w) >= (?=\w)", " > "),
-    ("lower bound dropped", r" && \w+ >= 0", ""),
-    ("index shifted", r"\[(\w+)\]", r"[\1 + 1]"),
-    ("sizes swapped", r"\bq\b", "p"),
-    ("sizes swapped", r"\bh\b(?= \*| \+|\))", "w"),
-    ("last partial tile dropped", r"gpu::cdiv\(([^,()]+), ([^()]+(?:\{[^}]*\})?)\)", r"((\1) / (\2))"),
-    ("tail of the reduction skipped", r"\+= 32\b", "+= 64"),
-    ("sign in an address", r"(?<=\w) \+ (?=\w+[\])])", " - "),
-    ("rest branch removed", r"rest < count", "false"),
-]
-
-
-def fail(message):
-    print(f"mutate.py: {message}", file=sys.stderr)
-    sys.exit(2)
+# Their faults are the host's: the tests of the simulator and of the engine look for them.
+LEFT_OUT = {"runtime.cu", "table.cu"}
+TARGET = 0.95
 
 
 def read(path):
@@ -83,183 +44,263 @@ def source(name):
     return os.path.join(ROOT, KERNELS, name)
 
 
-class Mutant:
-    def __init__(self, name, line, what, text, ops):
-        self.name, self.line, self.what, self.text, self.ops = name, line, what, text, ops
-
-    def diff(self):
-        return "".join(difflib.unified_diff(read(source(self.name)).splitlines(True), self.text.splitlines(True),
-                                            self.name, self.name, n=0)).splitlines()[2:]
+def all_files():
+    return sorted(f for f in os.listdir(os.path.join(ROOT, KERNELS))
+                  if f.endswith((".cu", ".cuh")) and f not in LEFT_OUT)
 
 
-def fixed():
-    """fixed.txt: FILE ~> OLD ~> NEW ~> OPS, OLD once in the file."""
-    mutants = []
-    path = os.path.join(HERE, "fixed.txt")
+def lines_of(name):
+    """Fields between ' ~> ' of each line that is no comment."""
+    path = os.path.join(HERE, name)
     for number, line in enumerate(read(path).splitlines(), 1):
-        if not line.strip() or line.startswith("#"):
-            continue
-        fields = line.split(" ~> ")
-        if len(fields) != 4:
-            fail(f"{path}:{number}: four fields between ' ~> ' are needed, there are {len(fields)}")
-        name, old, new, ops = (field.strip() for field in fields)
-        text = read(source(name))
-        if text.count(old) != 1:
-            fail(f"{path}:{number}: '{old}' stands {text.count(old)} times in {name}, it must stand once")
-        at = text[:text.index(old)].count("\n") + 1
-        mutants.append(Mutant(name, at, "fixed", text.replace(old, new), ops.split(",")))
-    return mutants
+        if line.strip() and not line.startswith("#"):
+            yield f"{name}:{number}", [field.strip() for field in line.split(" ~> ")]
 
 
 def equivalent():
-    """equivalent.txt: FILE ~> the changed line as it then reads ~> why nothing can notice it."""
-    known = set()
-    for line in read(os.path.join(HERE, "equivalent.txt")).splitlines():
-        if line.strip() and not line.startswith("#"):
-            name, changed, _ = line.split(" ~> ")
-            known.add((name.strip(), changed.strip()))
+    """equivalent.txt: FILE ~> KIND ~> LINE ~> why nothing can notice it. A kind without #n means
+    all mutants of this kind on lines of this text; '*' any kind."""
+    known = {}
+    for place, fields in lines_of("equivalent.txt"):
+        if len(fields) != 4:
+            raise Problem(f"{place}: four fields between ' ~> ' are needed, there are {len(fields)}")
+        known[tuple(fields[:3])] = fields[3]
     return known
 
 
-def generated(names):
-    mutants, known = [], equivalent()
-    for name in names:
-        lines = read(source(name)).splitlines(True)
-        for number, line in enumerate(lines):
-            code = line.split("//")[0]
-            if code.lstrip().startswith("#") or "static_assert" in code or "template <" in code:
-                continue
-            for what, pattern, replacement in RULES:
-                for match in re.finditer(pattern, code):
-                    changed = code[:match.start()] + match.expand(replacement) + code[match.end():]
-                    if (name, changed.strip()) in known:
-                        continue
-                    text = "".join(lines[:number] + [changed.rstrip("\n") + "\n"] + lines[number + 1:])
-                    mutants.append(Mutant(name, number + 1, what, text, OPS[name]))
+def explanation(mutant, known):
+    nth = f"{mutant.kind} #{mutant.ordinal}"
+    for kind in (nth, mutant.kind, "*"):
+        if (mutant.file, kind, mutant.text) in known:
+            return known[(mutant.file, kind, mutant.text)]
+    return ""
+
+
+def fixed():
+    """fixed.txt: FILE[ SOURCE] ~> KIND ~> LINE ~> OP VARIANT; the mutants with their tests and the
+    source to compile."""
+    chosen = []
+    for place, fields in lines_of("fixed.txt"):
+        if len(fields) != 4:
+            raise Problem(f"{place}: four fields between ' ~> ' are needed, there are {len(fields)}")
+        names, kind, text, test = fields
+        name, user = (names + " " + names).split(" ")[:2]
+        if not os.path.exists(source(name)):
+            raise Problem(f"{place}: there is no file '{name}'")
+        key = f"{name} ~> {kind} ~> {text}"
+        found = [m for m in finder.find(name, read(source(name))) if m.key() == key]
+        if not found:
+            raise Problem(f"{place}: there is no mutant '{kind}' on a line '{text}' of {name}")
+        chosen.append((found[0], ("", *test.split(" ")), user))
+    return chosen
+
+
+def numbered(mutants):
+    for number, mutant in enumerate(mutants, 1):
+        mutant.id = number
     return mutants
 
 
-class Builder:
-    """Compiles and links a mutant as the build folder does."""
+class Progress:
+    """Verdicts of earlier runs, kept by the mutant's key and its file's content."""
 
-    def __init__(self, build, flavour, folder):
-        self.build, self.folder = build, folder
-        self.program = f"test_kernels_sim_{flavour}"
-        if not os.path.exists(os.path.join(build, "build.ninja")):
-            fail(f"'{build}' is no Ninja build; configure one with cmake -G Ninja")
-        self.run(["ninja", "-C", build, self.program], 1800)
-        commands = subprocess.run(["ninja", "-C", build, "-t", "commands", f"bin/{self.program}"], text=True,
-                                  capture_output=True, check=True).stdout.splitlines()
-        self.library = f"kernels/cuda/libsubpix_kernels_{flavour}.a"
-        self.link = [line for line in commands if f"-o bin/{self.program} " in line][-1]
-        self.compile = {}
-        for line in commands:
-            found = re.search(rf"-o (kernels/cuda/CMakeFiles/subpix_kernels_{flavour}\.dir/\S*?/(\w+)\.cpp\.o) ", line)
-            if found:
-                self.compile[found.group(2) + ".cu"] = (line, found.group(1))
+    def __init__(self, path):
+        self.path, self.known = path, {}
+        self.digest = {}
+        if os.path.exists(path):
+            self.known = json.loads(read(path))
 
-    @staticmethod
-    def run(command, limit):
-        done = subprocess.run(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
-                              timeout=limit)
-        if done.returncode:
-            fail(f"{' '.join(command)} failed:\n{done.stdout[-2000:]}")
+    def stamp(self, name):
+        if name not in self.digest:
+            self.digest[name] = hashlib.sha256(read(source(name)).encode()).hexdigest()[:16]
+        return self.digest[name]
 
-    def users(self, name):
-        """The sources that see a file: itself, or whoever includes the header, however far away."""
-        if name.endswith(".cu"):
-            return [name]
-        seen, wave = set(), {name}
-        while wave:
-            seen |= wave
-            files = [f for f in os.listdir(os.path.join(ROOT, KERNELS)) if f.endswith((".cu", ".cuh"))]
-            wave = {f for f in files if any(f'"kernels/cuda/{s}"' in read(source(f)) for s in seen)} - seen
-        return sorted(f for f in seen if f.endswith(".cu"))
+    def get(self, mutant):
+        entry = self.known.get(mutant.key())
+        return entry["verdict"] if entry and entry["stamp"] == self.stamp(mutant.file) else None
 
-    def make(self, mutant):
-        """The program with the mutant, or None if it does not compile."""
-        copy = os.path.join(self.folder, KERNELS)
-        shutil.rmtree(copy, ignore_errors=True)
-        shutil.copytree(os.path.join(ROOT, KERNELS), copy)
-        with open(os.path.join(copy, mutant.name), "w", encoding="utf-8") as file:
-            file.write(mutant.text)
-        objects = []
-        for user in self.users(mutant.name):
-            line, output = self.compile[user]
-            made = os.path.join(self.folder, user + ".o")
-            # The copy is found before the sources.
-            line = line.replace(output, made).replace(" -c ", " -w -c ", 1)
-            line = re.sub(r" -I", f" -I{self.folder} -I", line, count=1)
-            if subprocess.run(line, shell=True, cwd=self.build, capture_output=True, check=False).returncode:
-                return None
-            objects.append(made)
-        program = os.path.join(self.folder, self.program)
-        line = self.link.replace(f"-o bin/{self.program} ", f"-o {program} ")
-        line = line.replace(self.library, " ".join(objects) + " " + self.library, 1)
-        done = subprocess.run(line, shell=True, cwd=self.build, text=True, capture_output=True, check=False)
-        if done.returncode:
-            fail(f"linking failed:\n{done.stderr[-2000:]}")
-        return program
+    def put(self, mutant, verdict):
+        self.known[mutant.key()] = {"verdict": verdict, "stamp": self.stamp(mutant.file)}
+
+    def save(self):
+        with open(self.path + ".new", "w", encoding="utf-8") as file:
+            json.dump(self.known, file, indent=0)
+        os.replace(self.path + ".new", self.path)
 
 
-def verdict(builder, mutant, limit):
-    program = builder.make(mutant)
-    if program is None:
-        return "does not compile"
-    for op in mutant.ops:
-        try:
-            done = subprocess.run([program, TEST, "-c", op, "-a"], capture_output=True, text=True, errors="replace",
-                                  timeout=limit, check=False)
-        except subprocess.TimeoutExpired:
-            return f"out of time in {op}"
-        if done.returncode:
-            return f"caught by {op}"
-        if "No tests ran" in done.stdout:
-            fail(f"there is no op '{op}'")
-    return "survived"
+def caught(verdict):
+    return verdict.startswith(("caught", "crashed", "out of time"))
+
+
+def sift(program, mutants, options, progress):
+    """Table tests, an op at a time; what no op notices goes to the other test cases."""
+    place = "" if program.flavour == "sim" else f" in {program.flavour}"
+    words = {"caught": "caught: ", "crashed": "crashed: ", "late": "out of time: "}
+    by_id = {m.id: m for m in mutants}
+    alive, reached = {i: options.seconds for i in by_id}, set()
+    each = options.seconds / 4  # an op must not use up what others need
+
+    def settle(number, what, where):
+        progress.put(by_id[number], words[what] + where + place)
+        alive.pop(number, None)
+
+    ops = [op for op in program.ops() if re.search(options.tests, op)]
+    # bf16 first: its problems are mostly those of f32, and more variants take them.
+    for op in sorted(ops, key=lambda op: (op.startswith("conv2d"), "bf16" not in op)):
+        begin = time.monotonic()
+        before, here = len(alive), set()
+        ready = {number: min(left, each) for number, left in alive.items()}
+        for number, what, where in program.sieve(op, ready, options.jobs) if alive else []:
+            if what == "reached" and number not in here:
+                reached.add(number)
+                here.add(number)
+                alive[number] -= each
+            elif what != "reached":
+                settle(number, what, where)
+        print(f"{program.flavour}: {op}: {before - len(alive)} caught, {len(alive)} left, "
+              f"{time.monotonic() - begin:.0f} s", flush=True)
+        progress.save()
+
+    def by_others(number):
+        for test in others:
+            if number in found[test]:
+                told = program.run(test, number)
+                if told:
+                    return told
+        return ""
+
+    others = [test for test in program.other_tests() if re.search(options.tests, test[0])]
+    found = dict(zip(others, options.pool.map(program.record, others)))
+    others.sort(key=lambda test: program.seconds[test])
+    left = list(alive)
+    for number, told in zip(left, options.pool.map(by_others, left)):
+        if told:
+            progress.put(by_id[number], told + place)
+        elif number in reached or any(number in ids for ids in found.values()):
+            progress.put(by_id[number], "survived")
+        elif progress.get(by_id[number]) is None:
+            progress.put(by_id[number], "not reached")
+    progress.save()
+
+
+def run_all(options, pool):
+    options.pool = pool
+    files = [options.file] if options.file else all_files()
+    flat = numbered([m for name in files for m in finder.find(name, read(source(name)))])
+    folder = os.path.join(options.build, "mutation", options.file or "all")
+    os.makedirs(folder, exist_ok=True)
+    progress = Progress(os.path.join(options.build, "mutation", "progress.json"))
+
+    def note(mutant):
+        print(f"{mutant.file}:{mutant.line}: {mutant.kind}: does not compile: {mutant.text}", flush=True)
+        progress.put(mutant, "does not compile")
+        progress.save()
+
+    for flavour in options.flavours:
+        first = flavour == options.flavours[0]
+        waiting = [m for m in flat if progress.get(m) is None or
+                   (progress.get(m) in ("survived", "not reached") and (options.again or not first))]
+        if not first:
+            waiting = [m for m in waiting if progress.get(m) == "survived" and not explanation(m, options.equivalent)]
+        waiting = [m for m in waiting if options.kind in m.kind]
+        if waiting:
+            # Later flavours contain only what is left: less to compile.
+            program = Program(options.build, flavour, folder, pool)
+            program.make([m for m in (flat if first else waiting) if progress.get(m) != "does not compile"], note)
+            sift(program, [m for m in waiting if progress.get(m) != "does not compile"], options, progress)
+    return report(options, flat, progress)
+
+
+def report(options, mutants, progress):
+    table = collections.defaultdict(collections.Counter)
+    kinds = collections.defaultdict(collections.Counter)
+    left, total = [], collections.Counter()
+    for mutant in mutants:
+        verdict = progress.get(mutant) or "not run"
+        why = "" if caught(verdict) else explanation(mutant, options.equivalent)
+        column = ("caught" if caught(verdict) else "explained" if why and verdict in ("survived", "not reached")
+                  else verdict)
+        for counter in (table[mutant.file], kinds[mutant.kind], total):
+            counter[column] += 1
+        if column in ("survived", "not reached"):
+            left.append({"file": mutant.file, "line": mutant.line, "kind": mutant.kind, "text": mutant.text,
+                         "verdict": verdict, "key": mutant.key()})
+    judged = total["caught"] + total["survived"] + total["not reached"]
+    score = total["caught"] / judged if judged else 1.0
+    for entry in left:
+        print(f"{entry['verdict']}: {entry['file']}:{entry['line']}: {entry['kind']}: {entry['text']}")
+    # Survivors are known at the end: until then a share of the judged ones would only be those caught.
+    whole = f"caught {100 * score:.1f} %" if not total["not run"] else "unfinished"
+    print(", ".join(f"{n} {what}" for what, n in total.most_common()) + f"; {whole}")
+    if options.json:
+        with open(options.json, "w", encoding="utf-8") as file:
+            json.dump({"date": machine.now(), "commit": machine.commit(),
+                       "command": " ".join(["tests/mutation/run.sh", *sys.argv[1:]]),
+                       "caught_of_unexplained": round(score, 4) if not total["not run"] else None, "total": dict(total),
+                       "files": {name: dict(table[name]) for name in sorted(table)},
+                       "kinds": {kind: dict(kinds[kind]) for kind in sorted(kinds)}, "survivors": left}, file, indent=1)
+            file.write("\n")
+    return 0 if score >= TARGET and not total["not run"] else 1
+
+
+def run_fixed(options, pool):
+    chosen = fixed()
+    numbered([mutant for mutant, _, _ in chosen])
+    folder = os.path.join(options.build, "mutation", "fixed")
+    os.makedirs(folder, exist_ok=True)
+    program = Program(options.build, options.flavours[0], folder, pool)
+    program.make([mutant for mutant, _, _ in chosen], users=sorted({user for _, _, user in chosen}))
+    tests = sorted({test for _, test, _ in chosen})
+    reached = dict(zip(tests, pool.map(program.record, tests)))
+
+    def verdict(entry):
+        mutant, test, _ = entry
+        return (program.run(test, mutant.id) or "survived") if mutant.id in reached[test] else "not reached"
+
+    verdicts = list(pool.map(verdict, chosen))
+    for (mutant, _, _), told in zip(chosen, verdicts):
+        print(f"{mutant.file}:{mutant.line}: {mutant.kind}: {told}")
+    good = sum(map(caught, verdicts))
+    print(f"{good} of {len(chosen)} caught")
+    return 0 if good == len(chosen) else 1
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--build", default=os.path.join(ROOT, "build"), help="Ninja build folder (default build)")
-    parser.add_argument("--flavour", default="sim", choices=("sim", "check", "asan"))
-    parser.add_argument("--all", action="store_true", help="generated mutants instead of fixed.txt")
-    parser.add_argument("--file", help="with --all: one file of kernels/cuda")
-    parser.add_argument("--limit", type=int, help="with --all: this many, chosen by the seed")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--seconds", type=float, default=60, help="limit of one op's test")
-    parser.add_argument("--json", help="file to write")
+    parser.add_argument("--flavours", default="sim,check", help="which simulators, in order (default sim,check)")
+    parser.add_argument("--all", action="store_true", help="all mutants instead of those of fixed.txt")
+    parser.add_argument("--file", help="all mutants of one file of kernels/cuda")
+    parser.add_argument("--kind", default="", help="with --all, --file: mutants whose kind contains this")
+    parser.add_argument("--tests", default="", help="with --all, --file: only tests whose name matches")
+    parser.add_argument("--seconds", type=float, default=60,
+                        help="with --all, --file: of table tests that a mutant must pass in a flavour to survive (default 60)")
+    parser.add_argument("--again", action="store_true", help="with --all, --file: survivors of earlier runs too")
+    parser.add_argument("--list", action="store_true", help="name the mutants, run nothing")
+    parser.add_argument("--summary", action="store_true", help="with --all, --file: what is known, run nothing")
+    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--json", help="file to write (--all: docs/results/mutation.json)")
     options = parser.parse_args()
-    if options.file and options.file not in OPS:
-        fail(f"--file: no ops are known for '{options.file}'; known: {', '.join(sorted(OPS))}")
-    if options.all:
-        mutants = generated([options.file] if options.file else sorted(OPS))
-        random.Random(options.seed).shuffle(mutants)
-        mutants = mutants[:options.limit]
-    else:
-        mutants = fixed()
-    results = []
-    with tempfile.TemporaryDirectory() as folder:
-        builder = Builder(os.path.abspath(options.build), options.flavour, folder)
-        for mutant in mutants:
-            begin = time.monotonic()
-            told = verdict(builder, mutant, options.seconds)
-            seconds = time.monotonic() - begin
-            results.append({"file": mutant.name, "line": mutant.line, "what": mutant.what, "verdict": told,
-                            "diff": mutant.diff(), "seconds": round(seconds, 1)})
-            print(f"{mutant.name}:{mutant.line}: {mutant.what}: {told} ({seconds:.0f} s)", flush=True)
-    survivors = [r for r in results if r["verdict"] == "survived"]
-    for survivor in survivors:
-        print(f"\nsurvived: {survivor['file']}:{survivor['line']}: {survivor['what']}")
-        print("\n".join(survivor["diff"]))
-    print(f"{len(results) - len(survivors)} of {len(results)} caught")
-    if options.json:
-        with open(options.json, "w", encoding="utf-8") as file:
-            json.dump({"date": machine.now(), "commit": machine.commit(),
-                       "command": " ".join(["tests/mutation/run.sh", *sys.argv[1:]]), "caught": len(results) - len(survivors),
-                       "of": len(results), "mutants": results}, file, indent=1)
-            file.write("\n")
-    return 1 if survivors else 0
+    options.build = os.path.abspath(options.build)
+    options.flavours = options.flavours.split(",")
+    try:
+        if options.file and options.file not in all_files():
+            raise Problem(f"--file: '{options.file}' is none of {', '.join(all_files())}")
+        options.equivalent = equivalent()
+        if options.list:
+            names = [options.file] if options.file else all_files() if options.all else []
+            for mutant in [m for n in names for m in finder.find(n, read(source(n)))] or [m for m, _, _ in fixed()]:
+                print(f"{mutant.line}: {mutant.key()}")
+            return 0
+        if options.all and not options.json and not options.file:
+            options.json = os.path.join(ROOT, "docs", "results", "mutation.json")
+        if options.summary:
+            options.flavours = []
+        with concurrent.futures.ThreadPoolExecutor(max(1, options.jobs)) as pool:
+            return run_all(options, pool) if options.all or options.file else run_fixed(options, pool)
+    except Problem as problem:
+        print(f"mutate.py: {problem}", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":
