@@ -128,6 +128,7 @@ if [[ -z $nvcc ]]; then
 fi
 if step "build" build build default "${cuda[@]}"; then
   suite "tests" build "${without_long[@]}"
+  step "mutants" tests/mutation/run.sh --jobs "$jobs" || true
   step "quickstart, smoke" tests/tools/test_quickstart.py || true
 fi
 if step "build with sanitizers" build build-asan asan; then

@@ -131,9 +131,12 @@ TEST_CASE("tiles give the bits of the whole picture", "[models][upscaler]") {
       {16, 64, 4, false, 21, 131, {43}},
       {16, 64, 4, false, 127, 19, {43}},
   };
+  const bool only_cpu = std::getenv("DNNL_MAX_CPU_ISA") != nullptr;  // test_models_avx2
   for (const std::string& backend : engine::available_backends())
     for (const Case& c : cases) {
+      if (only_cpu && backend != "cpu") continue;
       if (backend == "reference" && c.channels == 64) continue;  // minutes of plain loops
+      if (backend == "sim" && c.blocks == 16) continue;          // the kernels of one block again
       DYNAMIC_SECTION(backend << " " << c.blocks << " blocks, " << c.channels << " channels, x"
                               << c.scale << ", " << c.height << "x" << c.width) {
         const auto device = Device::open(backend);

@@ -137,8 +137,9 @@ inline std::vector<ShuffleProblem> shuffle_problems() {
 
 inline std::vector<PoolProblem> pool_problems() {
   return {
-      {1, 2, 2, 1}, {1, 3, 3, 1},  {2, 5, 7, 3},   {1, 13, 9, 17},
-      {3, 2, 9, 5}, {1, 8, 8, 64}, {1, 6, 4, 130}, {2, 5, 7, 16},
+      {1, 2, 2, 1},  {1, 3, 3, 1},   {2, 5, 7, 3},  {1, 13, 9, 17},  {3, 2, 9, 5},
+      {1, 8, 8, 64}, {1, 6, 4, 130}, {2, 5, 7, 16}, {3, 21, 38, 16},  // several blocks of threads
+                                                                      // that take 16 bytes
   };
 }
 
