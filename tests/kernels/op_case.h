@@ -35,7 +35,7 @@ struct TableUnderTest {
   std::unique_ptr<kernels::Context> ctx;
   int rounds = 2;  ///< how often each variant runs each case; all must give the same bits
   std::function<void(int)> before_round = nullptr;  ///< the simulator: another schedule each round
-  /// Larger problems are left out, those of tensor-core variants beyond thirty times that:
+  /// Larger problems are left out, those of variants with large tiles beyond thirty times that:
   /// instrumented kernels are slow, and what they look for shows on small ones.
   double most_flops = std::numeric_limits<double>::infinity();
 };
@@ -159,7 +159,8 @@ void check_table(Report& report, TableUnderTest& under, Member member, const Pro
   for (const auto& variant : op.variants()) {
     const auto check = [&](Report& into) {
       if (variant.supports && !variant.supports(problem, ctx.device())) return;
-      const bool tiled = std::string_view(variant.name).find("mma") != std::string_view::npos;
+      const std::string_view name = variant.name;
+      const bool tiled = name.find("mma") != name.npos || name == "winograd";
       if (problem.flops() > under.most_flops * (tiled ? 30.0 : 1.0)) return;
       into.ran(under.table->name, variant.name);
       if (skip_reference && variant.name == std::string_view("reference")) return;

@@ -14,7 +14,7 @@ namespace {
 
 // Under sanitizers a loop takes ten times as long, and what they look for shows on small problems.
 #ifdef __SANITIZE_ADDRESS__
-constexpr double kMostFlops = 1e7;
+constexpr double kMostFlops = 2e6;
 #else
 constexpr double kMostFlops = std::numeric_limits<double>::infinity();
 #endif
