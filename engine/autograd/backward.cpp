@@ -57,6 +57,15 @@ struct Waiting {
 /// Highest sequence first: when a node comes up, everything that used its output has run.
 using Queue = std::map<std::uint64_t, Waiting, std::greater<>>;
 
+/// A gradient of `node`'s argument i that was put off.
+struct PutOff {
+  std::shared_ptr<Node> node;
+  std::size_t i;
+  std::shared_ptr<Node> to;  // the leaf's
+  std::unique_ptr<Deferred> work;
+};
+using Later = std::map<std::string, std::vector<PutOff>>;  // by kind
+
 void send(Queue& queue, const std::shared_ptr<Node>& to, Tensor gradient) {
   Waiting& slot = queue[to->sequence()];
   if (!slot.node) {
@@ -73,6 +82,44 @@ void join(Queue& queue, Node& node, std::size_t i) {
   if (slot == queue.end() || node.edges()[i]->leaf().defined()) return;
   node.set_joined(std::move(slot->second.gradient));
   queue.erase(slot);
+}
+
+/// Sends what `from` returned for its argument i to `to`.
+void deliver(Queue& queue, const Node& from, std::size_t i, const std::shared_ptr<Node>& to,
+             Tensor gradient) {
+  check_gradient(from, i, *to, gradient);
+  ops::observe_gradient(from.name(), i, gradient);
+  send(queue, to, std::move(gradient));
+}
+
+void walk(Queue& queue, Later& later, bool retain) {
+  while (!queue.empty()) {
+    Waiting now = std::move(queue.begin()->second);
+    queue.erase(queue.begin());
+    Node& node = *now.node;
+    SUBPIX_REQUIRE(!node.freed(), "backward reached ", node.name(), " ", node.shape(),
+                   ", whose graph an earlier backward() freed; give that one retain = true, or run "
+                   "the forward pass again");
+    if (const int i = node.joins(); i >= 0) join(queue, node, static_cast<std::size_t>(i));
+    std::vector<Tensor> gradients = node.backward(now.gradient);
+    now.gradient = Tensor();
+    SUBPIX_REQUIRE(gradients.size() == node.edges().size(), node.name(), " returned ",
+                   gradients.size(), " gradients for ", node.edges().size(), " arguments");
+    for (std::size_t i = 0; i < gradients.size(); ++i) {
+      if (!node.needs(i)) continue;
+      const std::shared_ptr<Node>& to = node.edges()[i];
+      if (!gradients[i].defined())
+        if (auto work = node.take_deferred(i)) {
+          std::string kind = work->kind();
+          later[std::move(kind)].push_back({now.node, i, to, std::move(work)});
+          continue;
+        }
+      deliver(queue, node, i, to, std::move(gradients[i]));
+    }
+    // Before the next node runs, so that it gets the memory. Accumulators stay: leaves outlive
+    // graphs.
+    if (!retain && !node.leaf().defined()) node.free();
+  }
 }
 
 }  // namespace
@@ -98,30 +145,20 @@ void backward(const Tensor& root, const Tensor& seed, bool retain) {
   if (debug().level >= 3) debug_line(concat("backward\n", dump_graph(root)));
 
   Queue queue;
+  Later later;
   send(queue, last, std::move(gradient));
-  while (!queue.empty()) {
-    Waiting now = std::move(queue.begin()->second);
-    queue.erase(queue.begin());
-    Node& node = *now.node;
-    SUBPIX_REQUIRE(!node.freed(), "backward reached ", node.name(), " ", node.shape(),
-                   ", whose graph an earlier backward() freed; give that one retain = true, or run "
-                   "the forward pass again");
-    if (const int i = node.joins(); i >= 0) join(queue, node, static_cast<std::size_t>(i));
-    std::vector<Tensor> gradients = node.backward(now.gradient);
-    now.gradient = Tensor();
-    SUBPIX_REQUIRE(gradients.size() == node.edges().size(), node.name(), " returned ",
-                   gradients.size(), " gradients for ", node.edges().size(), " arguments");
-    for (std::size_t i = 0; i < gradients.size(); ++i) {
-      if (!node.needs(i)) continue;
-      const std::shared_ptr<Node>& to = node.edges()[i];
-      check_gradient(node, i, *to, gradients[i]);
-      ops::observe_gradient(node.name(), i, gradients[i]);
-      send(queue, to, std::move(gradients[i]));
-    }
-    // Before the next node runs, so that it gets the memory. Accumulators stay: leaves outlive
-    // graphs.
-    if (!retain && !node.leaf().defined()) node.free();
+  walk(queue, later, retain);
+  for (auto& [kind, group] : later) {
+    std::vector<Deferred*> works;
+    for (const PutOff& p : group) works.push_back(p.work.get());
+    std::vector<Tensor> gradients = works.front()->run(works);
+    SUBPIX_REQUIRE(gradients.size() == group.size(), kind, ": ", gradients.size(),
+                   " gradients for ", group.size(), " that were put off");
+    for (std::size_t k = 0; k < group.size(); ++k)
+      deliver(queue, *group[k].node, group[k].i, group[k].to, std::move(gradients[k]));
+    group.clear();
   }
+  walk(queue, later, retain);  // the leaves that got them
 }
 
 std::string dump_graph(const Tensor& root) {

@@ -14,6 +14,21 @@ namespace subpix::engine {
 
 class Saved;
 
+/// A gradient that its node puts off to the end of the walk, where it is computed in one go with
+/// the others of its kind: nothing in the walk needs the gradients of weights. Until then it holds
+/// the tensors that it is computed from.
+class Deferred {
+ public:
+  Deferred() = default;
+  virtual ~Deferred() = default;
+  Deferred(const Deferred&) = delete;
+  Deferred& operator=(const Deferred&) = delete;
+  /// Those of equal kind are of one class and are computed together.
+  virtual std::string kind() const = 0;
+  /// The gradients of all in `group`, this one first, in its order.
+  virtual std::vector<Tensor> run(std::span<Deferred* const> group) = 0;
+};
+
 /// One step of the backward graph. Each op of engine/ops defines `struct XNode final : Node` beside
 /// its forward function, with the tensors it needs as named Saved members. Graph rules:
 ///  - one output per node; edges() say where the gradients of the op's tensor arguments go, in
@@ -40,6 +55,9 @@ class Node {
   /// the walker hands that over as take_joined() and takes the sum as the node's result.
   virtual int joins() const { return -1; }
   void set_joined(Tensor gradient) { joined_ = std::move(gradient); }
+  /// What backward() has just put off for argument i, where it returned no gradient though one is
+  /// wanted. See may_defer(i).
+  virtual std::unique_ptr<Deferred> take_deferred(std::size_t /*i*/) { return nullptr; }
   /// The tensor whose grad() this node fills; undefined for all but the accumulators of leaves.
   virtual Tensor leaf() const { return {}; }
 
@@ -58,6 +76,8 @@ class Node {
   std::size_t saved_bytes() const;
 
  protected:
+  /// Whether the gradient of argument i may be put off: it is wanted, and by a leaf.
+  bool may_defer(std::size_t i) const { return needs(i) && edges_[i]->leaf().defined(); }
   /// What others sent to the argument of joins(), or undefined.
   Tensor take_joined() { return std::exchange(joined_, Tensor()); }
 

@@ -8,6 +8,7 @@
 namespace subpix::engine::ops {
 namespace {
 
+using kernels::Conv2dGroupProblem;
 using kernels::Conv2dNormBackwardProblem;
 using kernels::Conv2dNormProblem;
 using kernels::Conv2dPoolProblem;
@@ -76,17 +77,60 @@ NormInput pointers(const Formed& in) {
           in.prelu.defined() ? in.prelu.data<float>() : nullptr};
 }
 
+/// The gradient of a convolution's filter, for the end of the walk.
+struct FilterLater final : Deferred {
+  FilterLater(const Conv2dNormProblem& problem, const SavedForm& in, const Tensor& dy_)
+      : p(problem), x(in.x.get()), dy(dy_) {
+    if (p.form == InputForm::Plain) return;
+    scale = in.scale.get();
+    shift = in.shift.get();
+    if (has_prelu(p.form)) prelu = in.prelu.get();
+  }
+  std::string kind() const override {
+    return concat("filters ", name(dy.dtype()), " ", p.conv.key());
+  }
+  NormInput pointers() const {
+    return {data_or_null<float>(scale), data_or_null<float>(shift), data_or_null<float>(prelu)};
+  }
+
+  std::vector<Tensor> run(std::span<Deferred* const> group) override {
+    std::vector<Tensor> dw;
+    const Conv2dProblem& c = p.conv;
+    dispatch(dy, [&]<class T>(Context& ctx, const TypedOps<T>& k) {
+      std::vector<kernels::FilterGradient<T>> list;
+      for (const Deferred* one : group) {
+        const auto& f = static_cast<const FilterLater&>(*one);
+        dw.push_back(Tensor::empty(dy.device(), {c.k, c.r, c.s, c.c}));
+        list.push_back({f.x.data<T>(), f.p.form, f.p.slope, f.pointers(), f.dy.data<T>(),
+                        dw.back().data<float>()});
+      }
+      if (list.size() == 1)
+        k.conv2d_norm_backward_filter(ctx, p, list[0].x, list[0].in, list[0].dy, list[0].dw);
+      else
+        k.conv2d_backward_filter_group(ctx, {c, static_cast<Index>(list.size())}, list.data());
+    });
+    return dw;
+  }
+
+  Conv2dNormProblem p;
+  Tensor x, scale, shift, prelu, dy;
+};
+
 /// Arguments: map, w, and where the map is normed gamma and beta of its norm, and PReLU's slopes.
 /// The statistics of the map depend on the map, so its gradient contains their share.
 struct Conv2dNormNode final : Node {
-  Conv2dNormNode(const Conv2dNormProblem& problem, const Formed& in_, const Tensor& w_)
+  Conv2dNormNode(const Conv2dNormProblem& problem, const Formed& in_, const Tensor& w_, bool defer_)
       : Node({in_.map(), w_, in_.normed.gamma, in_.normed.beta, in_.prelu}),
         p(problem),
+        defer(defer_),
         in(*this, in_),
         w(*this, "w", weight_for(w_, in_.map().dtype())) {}
   const char* name() const override { return "conv2d_norm"; }
   /// The skip connection's gradient is added where the convolution's is written.
   int joins() const override { return p.form == InputForm::Plain ? 0 : -1; }
+  std::unique_ptr<Deferred> take_deferred(std::size_t i) override {
+    return i == 1 ? std::move(later) : nullptr;
+  }
 
   std::vector<Tensor> backward(const Tensor& dy) override {
     Device& device = dy.device();
@@ -95,7 +139,10 @@ struct Conv2dNormNode final : Node {
     const Tensor skip = take_joined();
     dispatch(dy, [&]<class T>(Context& ctx, const TypedOps<T>& k) {
       const T* x = in.x.get().data<T>();
-      if (needs(1)) {
+      if (defer && may_defer(1) &&
+          own_kernel(k.conv2d_backward_filter_group, ctx, Conv2dGroupProblem{c, 2})) {
+        later = std::make_unique<FilterLater>(p, in, dy);
+      } else if (needs(1)) {
         gradients[1] = Tensor::empty(device, {c.k, c.r, c.s, c.c});
         k.conv2d_norm_backward_filter(ctx, p, x, in.pointers(), dy.data<T>(),
                                       gradients[1].data<float>());
@@ -131,8 +178,10 @@ struct Conv2dNormNode final : Node {
   }
 
   Conv2dNormProblem p;
+  bool defer;
   SavedForm in;
   Saved w;
+  std::unique_ptr<Deferred> later;
 };
 
 /// Arguments: z, gamma, beta, skip.
@@ -322,7 +371,8 @@ bool prefers_fused_norm(const Formed& in, const Tensor& w, Index stride) {
   return own;
 }
 
-Normed conv2d_norm(const Formed& in, const Tensor& w, const BatchNormParameters& bn, Index stride) {
+Normed conv2d_norm(const Formed& in, const Tensor& w, const BatchNormParameters& bn, Index stride,
+                   bool defer) {
   const char* op = "conv2d_norm";
   const Tensor& x = in.map();
   const Conv2dNormProblem p{same_problem(op, x, w, stride), in.form, in.slope, bn.eps, bn.momentum};
@@ -351,7 +401,7 @@ Normed conv2d_norm(const Formed& in, const Tensor& w, const BatchNormParameters&
   bn.running_mean.bump_version();
   bn.running_var.bump_version();
   if (recording({x, w, in.normed.gamma, in.normed.beta, in.prelu}))
-    out.z.set_node(std::make_shared<Conv2dNormNode>(p, in, w));
+    out.z.set_node(std::make_shared<Conv2dNormNode>(p, in, w, defer));
   observe(op, out.z);
   return out;
 }

@@ -39,8 +39,11 @@ Formed with_leaky_relu(const Normed& normed, float slope);
 /// Whether the backend runs conv2d_norm for this layer by a kernel of its own.
 bool prefers_fused_norm(const Formed& in, const Tensor& w, Index stride);
 /// conv2d without bias, "same" padding, of the formed map, and the batch statistics of the result;
-/// running statistics are updated.
-Normed conv2d_norm(const Formed& in, const Tensor& w, const BatchNormParameters& bn, Index stride);
+/// running statistics are updated. defer: where the backend has a kernel for groups of filters, the
+/// gradient of w is computed at the end of backward(), in one launch with those of all such layers
+/// of this shape. Until then x and the gradient of z stay in memory.
+Normed conv2d_norm(const Formed& in, const Tensor& w, const BatchNormParameters& bn, Index stride,
+                   bool defer = false);
 /// batch norm of z, plus skip.
 Tensor norm_add(const Normed& z, const Tensor& skip);
 /// The formed map in memory.

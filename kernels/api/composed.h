@@ -71,6 +71,16 @@ void conv2d_norm_backward_filter(Context& ctx, const Conv2dNormProblem& d, const
 }
 
 template <class T>
+void conv2d_backward_filter_group(Context& ctx, const Conv2dGroupProblem& d,
+                                  const FilterGradient<T>* filters) {
+  for (Index i = 0; i < d.filters; ++i) {
+    const FilterGradient<T>& f = filters[i];
+    ctx.table().typed<T>().conv2d_norm_backward_filter(ctx, {d.conv, f.form, f.slope}, f.x, f.in,
+                                                       f.dy, f.dw);
+  }
+}
+
+template <class T>
 void conv2d_norm_backward_data(Context& ctx, const Conv2dNormBackwardProblem& d, const T* dy,
                                Filter<T> w, const T* skip, const T* x, NormInput in,
                                const float* mean, const float* inv_std, T* dx, NormGradients sums) {
@@ -201,6 +211,7 @@ template <class T>
 void append_typed(TypedOps<T>& ops) {
   ops.conv2d_norm_forward.append({"composed", nullptr, conv2d_norm_forward<T>});
   ops.conv2d_norm_backward_filter.append({"composed", nullptr, conv2d_norm_backward_filter<T>});
+  ops.conv2d_backward_filter_group.append({"composed", nullptr, conv2d_backward_filter_group<T>});
   ops.conv2d_norm_backward_data.append({"composed", nullptr, conv2d_norm_backward_data<T>});
   ops.norm_backward_apply.append({"composed", nullptr, norm_backward_apply<T>});
   ops.norm_add_forward.append({"composed", nullptr, norm_add_forward<T>});

@@ -129,6 +129,18 @@ using Conv2dNormForward = Op<Conv2dNormProblem, const T*, NormInput, Filter<T>, 
 // dw of the same: x is taken in its form again.
 template <class T>  // x [N,H,W,C], in, dy [N,P,Q,K], dw [K,R,S,C]
 using Conv2dNormBackwardFilter = Op<Conv2dNormProblem, const T*, NormInput, const T*, float*>;
+/// One filter of a group, dw as conv2d_norm_backward_filter gives it: device pointers.
+template <class T>
+struct FilterGradient {
+  const T* x;  ///< [N,H,W,C]
+  InputForm form;
+  float slope;  ///< of NormLeakyRelu
+  NormInput in;
+  const T* dy;  ///< [N,P,Q,K]
+  float* dw;    ///< [K,R,S,C]
+};
+template <class T>  // the list of all filters, in host memory
+using Conv2dBackwardFilterGroup = Op<Conv2dGroupProblem, const FilterGradient<T>*>;
 // v = backward_data(dy, w) (+ skip). Plain: dx = v. Else, with b = scale*x + shift:
 // dx = v * act'(b), the gradient of b; dbeta = sum dx, dgamma = sum dx*(x-mean)*inv_std,
 // dslope = sum of b*v where b <= 0.
@@ -181,46 +193,47 @@ using Adam = Op<AdamProblem, const AdamTensor*, int, const float*>;
 
 // X(member, type template): one line per op. The text name of an entry is "<member>/f32" or
 // "/bf16".
-#define SUBPIX_TYPED_OPS(X)                                \
-  X(conv2d_forward, Conv2dForward)                         \
-  X(conv2d_backward_data, Conv2dBackwardData)              \
-  X(conv2d_backward_filter, Conv2dBackwardFilter)          \
-  X(conv2d_activation_forward, Conv2dActivationForward)    \
-  X(batchnorm_forward, BatchNormForward)                   \
-  X(batchnorm_backward, BatchNormBackward)                 \
-  X(batchnorm_inference, BatchNormInference)               \
-  X(prelu_forward, PReluForward)                           \
-  X(prelu_backward, PReluBackward)                         \
-  X(leaky_relu_forward, LeakyReluForward)                  \
-  X(leaky_relu_backward, LeakyReluBackward)                \
-  X(pixel_shuffle_forward, PixelShuffleForward)            \
-  X(pixel_shuffle_backward, PixelShuffleBackward)          \
-  X(max_pool_forward, MaxPoolForward)                      \
-  X(max_pool_backward, MaxPoolBackward)                    \
-  X(dense_forward, DenseForward)                           \
-  X(dense_backward_data, DenseBackwardData)                \
-  X(dense_backward_filter, DenseBackwardFilter)            \
-  X(add, Add)                                              \
-  X(axpby, Axpby)                                          \
-  X(scale, Scale)                                          \
-  X(fill, Fill)                                            \
-  X(channel_affine, ChannelAffine)                         \
-  X(from_bytes, FromBytes)                                 \
-  X(to_bytes, ToBytes)                                     \
-  X(reduce, Reduce)                                        \
-  X(mse_loss, MseLoss)                                     \
-  X(l1_loss, L1Loss)                                       \
-  X(bce_with_logits, BceWithLogits)                        \
-  X(total_variation, TotalVariation)                       \
-  X(conv2d_norm_forward, Conv2dNormForward)                \
-  X(conv2d_norm_backward_filter, Conv2dNormBackwardFilter) \
-  X(conv2d_norm_backward_data, Conv2dNormBackwardData)     \
-  X(norm_backward_apply, NormBackwardApply)                \
-  X(norm_add_forward, NormAddForward)                      \
-  X(norm_activation_forward, NormActivationForward)        \
-  X(conv2d_shuffle_forward, Conv2dShuffleForward)          \
-  X(prelu_shuffle_backward, PReluShuffleBackward)          \
-  X(conv2d_pool_forward, Conv2dPoolForward)                \
+#define SUBPIX_TYPED_OPS(X)                                  \
+  X(conv2d_forward, Conv2dForward)                           \
+  X(conv2d_backward_data, Conv2dBackwardData)                \
+  X(conv2d_backward_filter, Conv2dBackwardFilter)            \
+  X(conv2d_activation_forward, Conv2dActivationForward)      \
+  X(batchnorm_forward, BatchNormForward)                     \
+  X(batchnorm_backward, BatchNormBackward)                   \
+  X(batchnorm_inference, BatchNormInference)                 \
+  X(prelu_forward, PReluForward)                             \
+  X(prelu_backward, PReluBackward)                           \
+  X(leaky_relu_forward, LeakyReluForward)                    \
+  X(leaky_relu_backward, LeakyReluBackward)                  \
+  X(pixel_shuffle_forward, PixelShuffleForward)              \
+  X(pixel_shuffle_backward, PixelShuffleBackward)            \
+  X(max_pool_forward, MaxPoolForward)                        \
+  X(max_pool_backward, MaxPoolBackward)                      \
+  X(dense_forward, DenseForward)                             \
+  X(dense_backward_data, DenseBackwardData)                  \
+  X(dense_backward_filter, DenseBackwardFilter)              \
+  X(add, Add)                                                \
+  X(axpby, Axpby)                                            \
+  X(scale, Scale)                                            \
+  X(fill, Fill)                                              \
+  X(channel_affine, ChannelAffine)                           \
+  X(from_bytes, FromBytes)                                   \
+  X(to_bytes, ToBytes)                                       \
+  X(reduce, Reduce)                                          \
+  X(mse_loss, MseLoss)                                       \
+  X(l1_loss, L1Loss)                                         \
+  X(bce_with_logits, BceWithLogits)                          \
+  X(total_variation, TotalVariation)                         \
+  X(conv2d_norm_forward, Conv2dNormForward)                  \
+  X(conv2d_norm_backward_filter, Conv2dNormBackwardFilter)   \
+  X(conv2d_backward_filter_group, Conv2dBackwardFilterGroup) \
+  X(conv2d_norm_backward_data, Conv2dNormBackwardData)       \
+  X(norm_backward_apply, NormBackwardApply)                  \
+  X(norm_add_forward, NormAddForward)                        \
+  X(norm_activation_forward, NormActivationForward)          \
+  X(conv2d_shuffle_forward, Conv2dShuffleForward)            \
+  X(prelu_shuffle_backward, PReluShuffleBackward)            \
+  X(conv2d_pool_forward, Conv2dPoolForward)                  \
   X(max_pool_relu_backward, MaxPoolReluBackward)
 
 #define SUBPIX_UNTYPED_OPS(X)      \

@@ -57,6 +57,14 @@ double Conv2dNormProblem::flops() const {
 
 std::string Conv2dNormProblem::key() const { return conv.key() + form_key(form, slope); }
 
+void Conv2dGroupProblem::validate() const {
+  conv.validate();
+  if (filters < 1 || filters > 0x7fffffff)
+    fail("conv2d_backward_filter_group", *this, concat("a group of ", filters, " filters"));
+}
+
+std::string Conv2dGroupProblem::key() const { return concat(conv.key(), "filters", filters); }
+
 void Conv2dNormBackwardProblem::validate() const {
   conv.validate();
   require_slope("conv2d_norm_backward_data", *this);

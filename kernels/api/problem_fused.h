@@ -32,6 +32,20 @@ struct Conv2dNormProblem {
   std::string key() const;
 };
 
+/// The filter gradients of several convolutions of one shape. The forms of their inputs stand in
+/// the list (FilterGradient), as the layers of a network mix them.
+struct Conv2dGroupProblem {
+  Conv2dProblem conv;
+  Index filters;  ///< how many
+
+  void validate() const;
+  double flops() const { return static_cast<double>(filters) * conv.flops(); }
+  double bytes(std::size_t element) const {
+    return static_cast<double>(filters) * conv.bytes(element);
+  }
+  std::string key() const;
+};
+
 /// The gradient of a convolution's input, with what follows on the way back: the skip connection's
 /// gradient is added, then, where the input was in a form with a norm, the activation's derivative
 /// and the channel sums that batch norm's gradient needs.

@@ -58,4 +58,36 @@ inline FilterSums filter_sums(Workspace& ws, const Conv2dProblem& d, int parts, 
 void add_filter_sums(Context& ctx, const Conv2dProblem& d, const FilterSums& sums, int parts,
                      float* dw, float* db);
 
+// --- several filters of one shape
+// -----------------------------------------------------------------
+
+inline constexpr int kGroupFilters = 64;  ///< of one launch; SRGAN's generator has 33 of a shape
+/// Where the gradients of a launch's filters go; a kernel's argument.
+struct GroupResults {
+  float* dw[kGroupFilters];
+};
+
+/// The sums of all parts of filter 0, then of filter 1, ...
+struct GroupSums {
+  float* first;  ///< null: a single part each, which writes the results themselves
+  Index pitch;   ///< of parts
+  int parts;
+  float* of(int filter, const GroupResults& results) const {
+    return first ? first + filter * parts * pitch : results.dw[filter];
+  }
+};
+
+inline GroupSums group_sums(Workspace& ws, const Conv2dProblem& d, int parts, int filters,
+                            const GroupResults& results) {
+  const Index pitch = gpu::cdiv(d.w_count(), Index{8}) * 8;
+  const bool direct = parts == 1 && std::all_of(results.dw, results.dw + filters,
+                                                [](float* p) { return packable(p); });
+  return {direct ? nullptr : ws.take<float>(static_cast<std::size_t>(pitch * parts * filters)),
+          pitch, parts};
+}
+
+/// Each filter's dw from its parts, added in order; nothing where they are the results.
+void add_group_sums(Context& ctx, const Conv2dProblem& d, const GroupSums& sums, int filters,
+                    const GroupResults& results);
+
 }  // namespace subpix::kernels::KERNEL_TARGET

@@ -30,10 +30,13 @@
 //                          ignores the low 13 bits of its operands, an error of one sign up to
 //                          2^-10; adding half of a last place first rounds to nearest instead.
 //
+// conv2d_backward_filter_group: the same kernel for many filters of one shape, Note [Group].
+//
 // conv2d_norm_backward_filter, where x is the activation of a norm that was never stored: the bf16
 // kernel, to which each thread's own copies go through the form before the others read them (Note
 // [Form in place]).
 
+#include <algorithm>
 #include <type_traits>
 
 #include "kernels/cuda/conv2d.cuh"
@@ -48,7 +51,7 @@ constexpr int kThreads = 128;
 constexpr int kFilters = 64, kChannels = 64;  // of a block
 constexpr int kStages = 3;
 // Two blocks for each multiprocessor of the largest cards; parts of at least four tiles.
-constexpr Index kWantedBlocks = 264, kFewestTiles = 4;
+constexpr Index kMultiprocessors = 132, kWantedBlocks = 2 * kMultiprocessors, kFewestTiles = 4;
 
 /// A tile of positions x 64 channels in shared memory. bf16: rows of 128 bytes, chunks xored with
 /// the row, so that the eight rows of an ldmatrix matrix lie in eight different groups of banks,
@@ -66,6 +69,31 @@ struct Tile {
     return kHalf ? row * kPitch + ((chunk ^ (row & 7)) * 8) : row * kPitch + chunk * kPack<T>;
   }
 };
+
+/// The form of x: none, NormForm (bf16), or FilterGroup, where each filter has its own.
+struct PlainInput {};
+
+/// Note [Group]
+/// One filter of SRGAN's trunk has work for three blocks, and filling a card with them means
+/// cutting the pixels into dozens of parts, whose sums cost as much as the products. All filters of
+/// a network that have one shape are enough blocks almost as they are: 33 of them in four parts,
+/// three blocks on each of 132 multiprocessors, four parts to add instead of 39. A block does for
+/// its filter what it does where that is alone, so the result depends on the group only by the
+/// number of parts, that is by roundings of the sum. The list is an argument of the kernel, so it
+/// is copied at the launch (Note [The list travels as a parameter] in adam.cu).
+struct FilterGroup {
+  struct Filter {
+    const bf16 *x, *dy;
+    float* sums;    // where its parts begin
+    NormForm form;  // scale null: x itself
+    // A branch around the forms would cost registers that are not there: 1 * x + 0 is x.
+    GPU_DEV NormForm::Channel channel(Index c) const {
+      return form.scale ? form.channel(c) : NormForm::Channel{{1.0f, 0.0f}, 1.0f};
+    }
+  };
+  Filter filter[kGroupFilters];
+};
+static_assert(sizeof(FilterGroup) + 128 <= 4096, "kernel parameters");
 
 /// Taps of a block and their shifts: tap j reads plane j % Stride, j / Stride rows further.
 template <class T, int Taps, int Stride>
@@ -88,10 +116,9 @@ struct Shape {
   struct FormedShared : Shared {
     float4 form[3][2][8];
   };
+  template <class Form>
+  using SharedOf = std::conditional_t<std::is_same_v<Form, PlainInput>, Shared, FormedShared>;
 };
-
-/// The form of x: none, or NormForm (bf16).
-struct PlainInput {};
 
 /// Sizes as the kernel needs them. All positions together are below 2^31.
 struct Sizes {
@@ -197,7 +224,8 @@ GPU_DEV void multiply(float (&sum)[4][2][4], const std::uint32_t (&a)[4][4],
 /// shared memory, because in registers they would stay for the whole loop.
 
 /// Block: 64 filters x 64 channels x Taps taps of one filter row, for one part of the positions;
-/// blocks of a part are neighbours, so that they meet its operands in L2.
+/// blocks of a part are neighbours, so that they meet its operands in L2. Of a group, each
+/// filter has a row of the grid, and x, dy and out.dw come from the list.
 /// Warp: all 64 filters x 16 channels x Taps taps, 32 accumulators a tap and thread. Of a step it
 /// reads dy once for all taps (4 ldmatrix) and x once a tap.
 /// Thread: copies one 16-byte chunk of every kRows-th row of the tiles, so one walker serves dy and
@@ -205,13 +233,14 @@ GPU_DEV void multiply(float (&sum)[4][2][4], const std::uint32_t (&a)[4][4],
 /// supports() guarantees whole chunks: C and K multiples of 16 bytes, x and dy so aligned.
 template <class T, int Taps, int Stride, class Form>
 __global__ void __launch_bounds__(kThreads, Shape<T, Taps, Stride>::kBlocks)
-    conv2d_filter_split_pixels_kernel(Sizes d, int parts_tiles, const T* x, Form form, const T* dy,
+    conv2d_filter_split_pixels_kernel(Sizes d, int parts_tiles, const T* x,
+                                      const __grid_constant__ Form form, const T* dy,
                                       FilterSums out) {
   constexpr bool kFormed = !std::is_same_v<Form, PlainInput>;
+  constexpr bool kGrouped = std::is_same_v<Form, FilterGroup>;
   using Own = Shape<T, Taps, Stride>;
   using Rows = Tile<T>;
-  auto& s =
-      gpu::smem<std::conditional_t<kFormed, typename Own::FormedShared, typename Own::Shared>>();
+  auto& s = gpu::smem<typename Own::template SharedOf<Form>>();
   const int thread = static_cast<int>(threadIdx.x), warp = thread / 32, lane = thread % 32;
 
   // Which block this is: taps change fastest, parts slowest.
@@ -225,6 +254,11 @@ __global__ void __launch_bounds__(kThreads, Shape<T, Taps, Stride>::kBlocks)
   const int c0 = digit(gpu::cdiv(d.c, kChannels)) * kChannels;
   const int k0 = digit(gpu::cdiv(d.k, kFilters)) * kFilters;
   const int part = static_cast<int>(block);
+  if constexpr (kGrouped) {
+    x = form.filter[blockIdx.y].x;
+    dy = form.filter[blockIdx.y].dy;
+    out.dw = form.filter[blockIdx.y].sums;
+  }
   // The last part may be shorter: tiles beyond the last position would add zeros only.
   const int tiles = gpu::cdiv(d.n * d.p * d.v, Rows::kPositions);
   const int first = part * parts_tiles, last = min(first + parts_tiles, tiles);
@@ -297,7 +331,12 @@ __global__ void __launch_bounds__(kThreads, Shape<T, Taps, Stride>::kBlocks)
     static_assert(Rows::kHalf);
     if (thread < kChannels) {
       NormForm::Channel own{};
-      if (c0 + thread < d.c) own = form.channel(c0 + thread);
+      if (c0 + thread < d.c) {
+        if constexpr (kGrouped)
+          own = form.filter[blockIdx.y].channel(c0 + thread);
+        else
+          own = form.channel(c0 + thread);
+      }
       const int half = thread / 4 % 2, to = thread / 8 * 4 + thread % 4;
       reinterpret_cast<float*>(s.form[0][half])[to] = own.norm.scale;
       reinterpret_cast<float*>(s.form[1][half])[to] = own.norm.shift;
@@ -390,30 +429,42 @@ bool supports_split_pixels(const Conv2dProblem& d) {
          d.pad <= kMost / 4;
 }
 
+template <int Taps>
+Sizes sizes_of(const Conv2dProblem& d) {
+  const auto as_int = [](Index v) { return static_cast<int>(v); };
+  return {as_int(d.n),
+          as_int(d.h),
+          as_int(d.w),
+          as_int(d.c),
+          as_int(d.k),
+          as_int(d.p()),
+          as_int(d.q()),
+          as_int(d.r),
+          as_int(d.s),
+          as_int(d.pad),
+          as_int(virtual_row(d)),
+          as_int(gpu::cdiv(d.s, Index{Taps}))};
+}
+
+/// Blocks that one part of one filter needs.
+Index outputs_of(const Conv2dProblem& d, const Sizes& sizes) {
+  return gpu::cdiv(d.k, Index{kFilters}) * gpu::cdiv(d.c, Index{kChannels}) * d.r * sizes.groups;
+}
+
+template <class T>
+PixelSplit split_of(const Conv2dProblem& d, Index outputs, Index blocks) {
+  constexpr int kPositions = Tile<T>::kPositions;
+  return split_pixels(gpu::cdiv(d.n * d.p() * virtual_row(d), Index{kPositions}), kPositions,
+                      outputs, blocks, kFewestTiles);
+}
+
 template <class T, int Taps, int Stride, class Form>
 void launch_split_pixels(Context& ctx, const Conv2dProblem& d, const T* x, Form form, const T* dy,
                          float* dw, float* db) {
   using Own = Shape<T, Taps, Stride>;
-  using Shared = std::conditional_t<std::is_same_v<Form, PlainInput>, typename Own::Shared,
-                                    typename Own::FormedShared>;
-  const auto as_int = [](Index v) { return static_cast<int>(v); };
-  const Sizes sizes{as_int(d.n),
-                    as_int(d.h),
-                    as_int(d.w),
-                    as_int(d.c),
-                    as_int(d.k),
-                    as_int(d.p()),
-                    as_int(d.q()),
-                    as_int(d.r),
-                    as_int(d.s),
-                    as_int(d.pad),
-                    as_int(virtual_row(d)),
-                    as_int(gpu::cdiv(d.s, Index{Taps}))};
-  const Index outputs =
-      gpu::cdiv(d.k, Index{kFilters}) * gpu::cdiv(d.c, Index{kChannels}) * d.r * sizes.groups;
-  constexpr int kPositions = Tile<T>::kPositions;
-  const PixelSplit split = split_pixels(gpu::cdiv(d.n * d.p() * virtual_row(d), Index{kPositions}),
-                                        kPositions, outputs, kWantedBlocks, kFewestTiles);
+  const Sizes sizes = sizes_of<Taps>(d);
+  const Index outputs = outputs_of(d, sizes);
+  const PixelSplit split = split_of<T>(d, outputs, kWantedBlocks);
   Workspace ws(ctx);
   x = aligned_operand(ctx, ws, x, d.x_count());
   dy = aligned_operand(ctx, ws, dy, d.y_count());
@@ -421,10 +472,44 @@ void launch_split_pixels(Context& ctx, const Conv2dProblem& d, const T* x, Form 
   gpu::launch(conv2d_filter_split_pixels_kernel<T, Taps, Stride, Form>,
               {.grid = gpu::grid_for(outputs * split.parts, 1),
                .block = kThreads,
-               .smem = sizeof(Shared),
+               .smem = sizeof(typename Own::template SharedOf<Form>),
                .stream = ctx.stream},
               sizes, split.tiles, x, form, dy, sums);
   add_filter_sums(ctx, d, sums, split.parts, dw, db);
+}
+
+template <int Taps, int Stride>
+void launch_group(Context& ctx, const Conv2dGroupProblem& d, const FilterGradient<bf16>* list) {
+  using Own = Shape<bf16, Taps, Stride>;
+  const Conv2dProblem& conv = d.conv;
+  const Sizes sizes = sizes_of<Taps>(conv);
+  const Index outputs = outputs_of(conv, sizes);
+  // Of the first launch; that of a remainder must not cut its filters otherwise.
+  const Index together = std::min<Index>(d.filters, kGroupFilters);
+  const PixelSplit split =
+      split_of<bf16>(conv, outputs * together, kMultiprocessors * Own::kBlocks);
+  for (Index done = 0; done < d.filters; done += together) {
+    const int count = static_cast<int>(std::min(together, d.filters - done));
+    Workspace ws(ctx);
+    GroupResults results{};
+    for (int i = 0; i < count; ++i) results.dw[i] = list[done + i].dw;
+    const GroupSums sums = group_sums(ws, conv, split.parts, count, results);
+    FilterGroup group{};
+    for (int i = 0; i < count; ++i) {
+      const FilterGradient<bf16>& f = list[done + i];
+      group.filter[i] = {aligned_operand(ctx, ws, f.x, conv.x_count()),
+                         aligned_operand(ctx, ws, f.dy, conv.y_count()), sums.of(i, results),
+                         NormForm::of(f.form, f.slope, f.in)};
+    }
+    gpu::launch(conv2d_filter_split_pixels_kernel<bf16, Taps, Stride, FilterGroup>,
+                {.grid = {gpu::grid_for(outputs * split.parts, 1).x, static_cast<unsigned>(count)},
+                 .block = kThreads,
+                 .smem = sizeof(typename Own::FormedShared),
+                 .stream = ctx.stream},
+                sizes, split.tiles, static_cast<const bf16*>(nullptr), group,
+                static_cast<const bf16*>(nullptr), FilterSums{nullptr, nullptr, sums.pitch});
+    add_group_sums(ctx, conv, sums, count, results);
+  }
 }
 
 template <class T, class Form>
@@ -465,6 +550,20 @@ void conv2d_norm_backward_filter_split_pixels_mma(Context& ctx, const Conv2dNorm
                                                   const bf16* x, NormInput in, const bf16* dy,
                                                   float* dw) {
   run_split_pixels(ctx, d.conv, x, NormForm::of(d.form, d.slope, in), dy, dw, nullptr);
+}
+
+bool supports_backward_filter_group_split_pixels_mma(const Conv2dGroupProblem& d,
+                                                     const DeviceInfo&) {
+  return supports_split_pixels<bf16>(d.conv);
+}
+void conv2d_backward_filter_group_split_pixels_mma(Context& ctx, const Conv2dGroupProblem& d,
+                                                   const FilterGradient<bf16>* list) {
+  if (taps_of_a_block(d.conv) == 1) {
+    if (d.conv.stride == 1) return launch_group<1, 1>(ctx, d, list);
+    return launch_group<1, 2>(ctx, d, list);
+  }
+  if (d.conv.stride == 1) return launch_group<3, 1>(ctx, d, list);
+  launch_group<3, 2>(ctx, d, list);
 }
 
 }  // namespace subpix::kernels::KERNEL_TARGET

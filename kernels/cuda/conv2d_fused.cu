@@ -29,6 +29,14 @@ void conv2d_norm_backward_filter_variants(Conv2dNormBackwardFilter<T>& op) {
 template void conv2d_norm_backward_filter_variants(Conv2dNormBackwardFilter<float>&);
 template void conv2d_norm_backward_filter_variants(Conv2dNormBackwardFilter<bf16>&);
 template <class T>
+void conv2d_backward_filter_group_variants(Conv2dBackwardFilterGroup<T>& op) {
+  if constexpr (std::is_same_v<T, bf16>)
+    op.append({"split_pixels_mma", supports_backward_filter_group_split_pixels_mma,
+               conv2d_backward_filter_group_split_pixels_mma});
+}
+template void conv2d_backward_filter_group_variants(Conv2dBackwardFilterGroup<float>&);
+template void conv2d_backward_filter_group_variants(Conv2dBackwardFilterGroup<bf16>&);
+template <class T>
 void conv2d_norm_backward_data_variants(Conv2dNormBackwardData<T>& op) {
   if constexpr (std::is_same_v<T, bf16>) {
     op.append(

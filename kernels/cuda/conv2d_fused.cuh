@@ -21,6 +21,12 @@ void conv2d_norm_backward_filter_split_pixels_mma(Context& ctx, const Conv2dNorm
                                                   const bf16* x, NormInput in, const bf16* dy,
                                                   float* dw);
 
+// conv2d_backward_filter_group, split_pixels_mma: the same kernel, one launch for all filters.
+bool supports_backward_filter_group_split_pixels_mma(const Conv2dGroupProblem& d,
+                                                     const DeviceInfo&);
+void conv2d_backward_filter_group_split_pixels_mma(Context& ctx, const Conv2dGroupProblem& d,
+                                                   const FilterGradient<bf16>* filters);
+
 // conv2d_shuffle_forward, halo_mma: eight channels behind the shuffle or multiples of it.
 bool supports_shuffle_forward_halo_mma(const Conv2dShuffleProblem& d, const DeviceInfo&);
 void conv2d_shuffle_forward_halo_mma(Context& ctx, const Conv2dShuffleProblem& d, const bf16* x,

@@ -26,6 +26,8 @@ constexpr float kSlopeStart = 0.25f;
 // Layers that feed an addition or the output have no activation: a slope of 1 makes Kaiming's
 // gain 1.
 constexpr float kLinear = 1.0f;
+// All convolutions of the trunk have one shape, so their filters' gradients are one launch.
+constexpr bool kDeferFilters = true;
 
 Index stages_of(Index scale) { return scale == 2 ? 1 : 2; }
 
@@ -82,9 +84,10 @@ struct Generator::Block final : nn::Module {
   Tensor operator()(const Tensor& x) const {
     if (!training() || !ops::prefers_fused_norm(ops::plain(x), conv1.weight, 1))
       return ops::add(x, bn2(conv2(prelu(bn1(conv1(x))))));
-    const ops::Normed first = ops::conv2d_norm(ops::plain(x), conv1.weight, bn1.parts(), 1);
+    const ops::Normed first =
+        ops::conv2d_norm(ops::plain(x), conv1.weight, bn1.parts(), 1, kDeferFilters);
     const ops::Formed between = ops::with_prelu(first, prelu.weight);
-    return ops::norm_add(ops::conv2d_norm(between, conv2.weight, bn2.parts(), 1), x);
+    return ops::norm_add(ops::conv2d_norm(between, conv2.weight, bn2.parts(), 1, kDeferFilters), x);
   }
 
   nn::Conv2d conv1;
@@ -147,8 +150,9 @@ Tensor Generator::operator()(const Tensor& lr) const {
   Tensor x = head;
   for (const auto& block : blocks_) x = (*block)(x);
   if (training() && ops::prefers_fused_norm(ops::plain(x), trunk_conv_->weight, 1))
-    x = ops::norm_add(ops::conv2d_norm(ops::plain(x), trunk_conv_->weight, trunk_bn_->parts(), 1),
-                      head);
+    x = ops::norm_add(
+        ops::conv2d_norm(ops::plain(x), trunk_conv_->weight, trunk_bn_->parts(), 1, kDeferFilters),
+        head);
   else
     x = ops::add(head, (*trunk_bn_)((*trunk_conv_)(x)));
   for (const auto& up : up_) x = (*up)(x);

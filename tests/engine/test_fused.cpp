@@ -211,6 +211,48 @@ TEST_CASE("in bf16 the kernels of cuda are taken and give what the plain ops giv
   });
 }
 
+TEST_CASE("filter gradients that are put off are one launch and add up as others do",
+          "[engine][fused]") {
+  on_each_backend([](Device& device) {
+    const bool own = device.backend() == "sim" || device.backend() == "cuda";
+    std::map<std::string, std::vector<float>> outcome[2];
+    for (const bool defer : {false, true}) {
+      std::map<std::string, int> calls;
+      Leaves l(device);
+      const Tensor x = l.make("x", {2, 6, 7, 64});
+      const Tensor w1 = l.make("w1", {64, 3, 3, 64}, -0.1f, 0.1f),
+                   w2 = l.make("w2", {64, 3, 3, 64}, -0.1f, 0.1f),
+                   slope = l.make("slope", {64}, 0.1f, 0.4f);
+      const auto n1 = l.norm("bn1", 64), n2 = l.norm("bn2", 64), n3 = l.norm("bn3", 64);
+      device.context().set_trace(
+          [&](const char* op, const char*, const std::string&) { ++calls[op]; });
+      for (int pass = 0; pass < 2; ++pass) {  // the second adds to the gradients of the first
+        const Tensor in = ops::cast(x, DType::BF16);
+        const ops::Normed first = ops::conv2d_norm(ops::plain(in), w1, n1, 1, defer);
+        const ops::Formed between = ops::with_prelu(first, slope);
+        const Tensor y = ops::norm_add(ops::conv2d_norm(between, w2, n2, 1, defer), in);
+        // w1 again: two gradients of one leaf in one group.
+        const Tensor z = ops::norm_add(ops::conv2d_norm(ops::plain(y), w1, n3, 1, defer), y);
+        const Tensor target = Tensor::full(device, z.shape(), 0.5f);
+        backward(ops::mse_loss(ops::cast(z, DType::F32), target, 0.01f));
+      }
+      device.context().set_trace({});
+      outcome[defer] = l.results();
+      CHECK(calls["conv2d_backward_filter_group/bf16"] == (defer && own ? 2 : 0));
+      CHECK(calls["conv2d_norm_backward_filter/bf16"] == (defer && own ? 0 : 6));
+    }
+    for (const auto& [name, want] : outcome[0]) {
+      const std::vector<float>& got = outcome[1].at(name);
+      double size = 0.0;
+      for (const float v : want) size = std::max(size, std::fabs(double{v}));
+      for (std::size_t i = 0; i < want.size(); ++i) {
+        INFO(name << "[" << i << "]: " << got[i] << " instead of " << want[i]);
+        REQUIRE(std::fabs(double{got[i]} - want[i]) <= 1e-5 * size);
+      }
+    }
+  });
+}
+
 TEST_CASE("a wide convolution keeps what bf16 would round", "[engine][fused]") {
   on_each_backend([](Device& device) {
     const Tensor x = Tensor::full(device, {1, 2, 2, 2}, 1.0f, DType::BF16);

@@ -17,9 +17,11 @@ namespace subpix::tests {
 namespace {
 
 namespace reference = kernels::reference;
+using kernels::Conv2dGroupProblem;
 using kernels::Conv2dNormBackwardProblem;
 using kernels::Conv2dNormProblem;
 using kernels::Filter;
+using kernels::FilterGradient;
 using kernels::InputForm;
 using kernels::NormActivationProblem;
 using kernels::NormGradients;
@@ -214,6 +216,48 @@ void run_norm_backward_filter(Report& report) {
     }
 }
 
+/// Groups of filters with forms of all kinds: fewer and more than a launch takes, one alone, parts
+/// and none. Every filter has its own operands, so one that took another's shows.
+template <class T>
+void run_backward_filter_group(Report& report) {
+  const std::vector<Conv2dGroupProblem> problems = {
+      {{2, 12, 12, 64, 64, 3, 3, 1, 1}, 6}, {{1, 24, 24, 64, 64, 3, 3, 1, 1}, 1},
+      {{3, 13, 11, 72, 40, 3, 3, 1, 1}, 5}, {{2, 7, 5, 40, 72, 3, 3, 2, 1}, 5},
+      {{3, 9, 11, 40, 16, 1, 1, 1, 0}, 3},  {{1, 19, 23, 8, 8, 1, 1, 2, 0}, 5},
+      {{1, 3, 4, 8, 16, 3, 3, 1, 1}, 67},   {{2, 41, 27, 8, 8, 3, 3, 1, 1}, 65},
+      {{2, 5, 6, 3, 5, 3, 3, 1, 1}, 5},
+  };
+  for (const Conv2dGroupProblem& d : problems) {
+    const Conv2dProblem& conv = d.conv;
+    const Dims dims = {{"k", conv.k}, {"r", conv.r}, {"s", conv.s}, {"c", conv.c}};
+    std::vector<Form> forms;
+    std::vector<Values> x, dy;
+    std::vector<Expected> expected;
+    for (Index i = 0; i < d.filters; ++i) {
+      const std::string key = d.key() + "#" + std::to_string(i);
+      const Form& f = forms.emplace_back(kForms[at(i) % kForms.size()], conv.c, key);
+      x.push_back(fill_values<T>(Fill::Integers, conv.x_count(), key, "x"));
+      dy.push_back(fill_values<T>(Fill::Integers, conv.y_count(), key, "dy"));
+      Values dw(at(conv.w_count())), db(at(conv.k));
+      reference::conv2d_backward_filter<double>(conv, f(x.back()).data(), dy.back().data(),
+                                                dw.data(), db.data());
+      expected.push_back({"dw of filter " + std::to_string(i), dims, dw, exact(dw), {}});
+    }
+    check_variants(report, &TypedOps<T>::conv2d_backward_filter_group, d, "", expected,
+                   [&](Buffers& buffers, auto&& run) -> std::vector<Values> {
+                     std::vector<FilterGradient<T>> list;
+                     for (std::size_t i = 0; i < forms.size(); ++i)
+                       list.push_back({buffers.in<T>("x", x[i]), forms[i].form, kLeaky,
+                                       forms[i].upload(buffers), buffers.in<T>("dy", dy[i]),
+                                       buffers.out<float>("dw", conv.w_count())});
+                     run(list.data());
+                     std::vector<Values> got;
+                     for (const auto& f : list) got.push_back(buffers.read(f.dw));
+                     return got;
+                   });
+  }
+}
+
 // --- the gradient of the input, with sums
 // ----------------------------------------------------------
 
@@ -394,6 +438,7 @@ template <class T>
 void add_typed(std::vector<OpCase>& cases) {
   cases.push_back({typed_name<T>("conv2d_norm_forward"), run_norm_forward<T>});
   cases.push_back({typed_name<T>("conv2d_norm_backward_filter"), run_norm_backward_filter<T>});
+  cases.push_back({typed_name<T>("conv2d_backward_filter_group"), run_backward_filter_group<T>});
   cases.push_back({typed_name<T>("conv2d_norm_backward_data"), run_norm_backward_data<T>});
   cases.push_back({typed_name<T>("norm_backward_apply"), run_norm_backward_apply<T>});
   cases.push_back({typed_name<T>("norm_add_forward"), run_norm_add_forward<T>});

@@ -16,6 +16,7 @@ namespace subpix::tests {
 namespace {
 
 using kernels::Context;
+using kernels::Conv2dGroupProblem;
 using kernels::Conv2dNormProblem;
 using kernels::Conv2dPoolProblem;
 using kernels::Conv2dProblem;
@@ -172,6 +173,8 @@ TEST_CASE("fused convolutions of SRGAN and VGG19 run on kernels of their own", "
   for (const InputForm form : {InputForm::Norm, InputForm::NormPRelu, InputForm::NormPReluShared})
     check_choice(filter, Conv2dNormProblem{trunk, form}, "split_pixels_mma");
   check_choice(filter, Conv2dNormProblem{trunk, InputForm::Plain}, "composed");
+  check_choice(table.bf16_ops.conv2d_backward_filter_group, Conv2dGroupProblem{trunk, 33},
+               "split_pixels_mma");
   Index size = 48, c = 64;
   for (Index i = 2; i < 8; ++i) {  // the discriminator's layers behind a norm
     const Conv2dProblem d{32, size, size, c, Index{64} << (i / 2), 3, 3, 1 + i % 2, 1};
@@ -208,6 +211,21 @@ TEST_CASE("fused convolutions take views of any alignment", "[sim]") {
         {.scale = v.in<float>("scale", d.conv.c), .shift = v.in<float>("shift", d.conv.c)},
         v.in<bf16>("dy", d.conv.y_count()), dw);
     return {v.read(dw)};
+  });
+  check_views([&](Context& ctx, Views& v) -> std::vector<Values> {
+    const Conv2dProblem d{1, 5, 6, 16, 8, 3, 3, 1, 1};
+    std::vector<kernels::FilterGradient<bf16>> list;
+    for (const InputForm form : {InputForm::Norm, InputForm::Plain, InputForm::NormLeakyRelu}) {
+      kernels::NormInput in;
+      if (form != InputForm::Plain)
+        in = {.scale = v.in<float>("scale", d.c), .shift = v.in<float>("shift", d.c)};
+      list.push_back({v.in<bf16>("x", d.x_count()), form, 0.25f, in, v.in<bf16>("dy", d.y_count()),
+                      v.out<float>("dw", d.w_count())});
+    }
+    ctx.table().bf16_ops.conv2d_backward_filter_group(ctx, {d, 3}, list.data());
+    std::vector<Values> got;
+    for (const auto& f : list) got.push_back(v.read(f.dw));
+    return got;
   });
   const Conv2dProblem conv{1, 5, 4, 32, 32, 3, 3, 1, 1};
   check_views([&](Context& ctx, Views& v) -> std::vector<Values> {
