@@ -14,6 +14,7 @@ namespace subpix::sim::test {
 namespace {
 
 using kernels::Conv2dProblem;
+using kernels::Index;
 
 /// Device memory of n elements, zeros.
 template <class T>
@@ -74,8 +75,9 @@ TEST_CASE("the pixels are split by the problem alone", "[check]") {
     return s.parts == parts && s.tiles == tiles;
   };
   CHECK(is(split_pixels(1, 64, 3, 264, 4), 1, 1));
-  CHECK(is(split_pixels(9, 64, 3, 264, 4), 2, 5));       // at least four tiles
-  CHECK(is(split_pixels(156, 64, 3, 264, 4), 39, 4));    // the trunk at batch 16
+  CHECK(is(split_pixels(9, 64, 3, 264, 4), 2, 5));          // at least four tiles
+  CHECK(is(split_pixels(156, 64, 3, 264, 4), 39, 4));       // the trunk at batch 16
+  CHECK(is(split_pixels(156, 64, 33 * 3, 396, 4), 4, 39));  // its 33 layers in one launch
   CHECK(is(split_pixels(4500, 64, 3, 264, 4), 87, 52));  // VGG conv1_2: 88 parts of 52, one empty
   CHECK(
       is(split_pixels(4500, 64, 264, 264, 4), 71, 64));  // at most 4096 pixels, however many blocks
@@ -123,6 +125,49 @@ TEST_CASE("[check] split_pixels_mma: counters of stride 2, with two planes of x"
       of_file(s, AccessKind::SharedLoad, "conv2d_backward_filter_mma.cu");
   CHECK(fragments.units == steps * 7 * 4);
   CHECK(fragments.ideal == fragments.units);
+}
+
+TEST_CASE("[check] split_pixels_mma, a group: one launch for all filters and one for their sums",
+          "[check]") {
+  // Five filters, each in two parts as above; two of them have a form.
+  using kernels::InputForm;
+  const Conv2dProblem d{2, 16, 16, 64, 64, 3, 3, 1, 1};
+  constexpr std::uint64_t kFilters = 5, kFormed = 2;
+  kernels::Context ctx(kernels::sim::table(), kernels::sim::device_info());
+  Buffer<bf16> x(ctx, d.x_count()), dy(ctx, d.y_count());
+  Buffer<float> dw(ctx, d.w_count() * Index{kFilters}), channels(ctx, d.c);
+  std::vector<kernels::FilterGradient<bf16>> list;
+  for (std::uint64_t i = 0; i < kFilters; ++i) {
+    const bool formed = i < kFormed;
+    list.push_back({x.data(),
+                    formed ? InputForm::Norm : InputForm::Plain,
+                    0.0f,
+                    {formed ? channels.data() : nullptr, formed ? channels.data() : nullptr},
+                    dy.data(),
+                    dw.data() + static_cast<Index>(i) * d.w_count()});
+  }
+  const Scope scope({.races = false, .count = true});
+  ctx.table().memory.synchronize(ctx);
+  reset_stats();
+  ctx.table().bf16_ops.conv2d_backward_filter_group(ctx, {d, Index{kFilters}}, list.data());
+  ctx.table().memory.synchronize(ctx);
+  const Stats s = stats();
+  INFO(report(s));
+  const std::uint64_t tiles = kFilters * 9 * 3, steps = tiles * 4 * 4;
+  CHECK(s.launches == 2);
+  CHECK(s.blocks == kFilters * (2 * 3 + 144));
+  CHECK(s.mma == steps * 24);
+  CHECK(s.ldmatrix == steps * (4 + 3));
+  CHECK(s.cp_async == tiles * (64 + 66) * 8);
+  CHECK(s.block_barriers == tiles + kFilters * 6);  // and one for the forms' constants
+  // Each part of each filter once: from the products, and to the sums.
+  const std::uint64_t sectors = kFilters * 2 * 36864 / 8;
+  const AccessCounter stores = of_file(s, AccessKind::GlobalStore, "conv2d_backward_filter_mma.cu");
+  CHECK(stores.units == sectors);
+  CHECK(stores.ideal == sectors);
+  const AccessCounter loads = of_file(s, AccessKind::GlobalLoad, "conv2d_backward_filter_sum.cu");
+  CHECK(loads.units == sectors);
+  CHECK(loads.ideal == sectors);
 }
 
 TEST_CASE("[check] split_pixels_mma_tf32: counters", "[check]") {

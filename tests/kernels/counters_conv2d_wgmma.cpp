@@ -1,10 +1,8 @@
 // What halo_wgmma reads, writes and multiplies, as exact numbers.
 
-#include <fstream>
-#include <string>
-
 #include "kernels/sim/sim.h"
 #include "kernels/sim/table.h"
+#include "tests/kernels/source_lines.h"
 #include "tests/support/catch.h"
 #include "tests/support/fill.h"
 #include "tests/support/guarded.h"
@@ -15,30 +13,6 @@ namespace {
 using kernels::Conv2dProblem;
 using kernels::Filter;
 using sim::AccessKind;
-
-/// The counter of the statement behind the comment "// [marker]". Files of inlined functions are
-/// "file:line called from caller".
-sim::AccessCounter at_marker(const sim::Stats& s, AccessKind kind, const std::string& file,
-                             const std::string& marker) {
-  std::ifstream in(std::string(SUBPIX_SOURCE_DIR) + "/kernels/cuda/" + file);
-  REQUIRE(in);
-  int line = 0;
-  bool found = false;
-  for (std::string text; !found && std::getline(in, text); ++line)
-    found = text.find("// [" + marker + "]") != std::string::npos;
-  REQUIRE(found);
-  ++line;
-  sim::AccessCounter sum{kind, file, line};
-  for (const sim::AccessCounter& c : s.accesses)
-    if (c.kind == kind && ((c.line == line && c.file == file) ||
-                           c.file.starts_with(concat(file, ":", line, " called from")))) {
-      sum.requests += c.requests;
-      sum.bytes += c.bytes;
-      sum.units += c.units;
-      sum.ideal += c.ideal;
-    }
-  return sum;
-}
 
 /// Runs forward or backward data on a device of that many multiprocessors.
 sim::Stats count(int multiprocessors, const Conv2dProblem& d, bool backward) {
@@ -76,7 +50,7 @@ TEST_CASE("counters: halo_wgmma, one image of the trunk: 36 wgmma a strip, no ba
     const sim::Stats s = count(8, {1, 24, 24, 64, 64, 3, 3, 1, 1}, backward);
     INFO(sim::report(s));
     const auto at = [&](AccessKind kind, const char* marker) {
-      return at_marker(s, kind, "conv2d_halo_wgmma.cu", marker);
+      return at_line(s, kind, "conv2d_halo_wgmma.cu", marker);
     };
     CHECK(s.launches == 1);
     CHECK(s.blocks == blocks);
@@ -110,7 +84,7 @@ TEST_CASE("counters: halo_wgmma, one image of the trunk: 36 wgmma a strip, no ba
     CHECK(staged.units == blocks * 4 * 20);
     CHECK(staged.ideal == staged.units);
     const sim::AccessCounter store =
-        at_marker(s, AccessKind::GlobalStore, "conv2d_fragments.cuh", "store");
+        at_line(s, AccessKind::GlobalStore, "conv2d_fragments.cuh", "store");
     CHECK(store.bytes == 24 * 24 * 128);
     CHECK(store.units == 24 * 24 * 4);
     CHECK(store.ideal == 24 * 24 * 4);

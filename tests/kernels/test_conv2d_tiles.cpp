@@ -133,6 +133,24 @@ TEST_CASE("halo_wgmma: every size of tile") {
   check_case({"halo_wgmma", 132, {1, 5, 7, 192, 64, 3, 3, 1, 1}, 1, 3, 36 * 3, 3 * 36});
 }
 
+TEST_CASE("halo_wgmma runs on Hopper alone, and there when a plan names it") {
+  const Conv2dProblem trunk{16, 24, 24, 64, 64, 3, 3, 1, 1};
+  for (const int major : {8, 9, 10}) {
+    kernels::DeviceInfo device = kernels::sim::device_info();
+    device.compute_major = major;
+    const kernels::KernelTable& table = kernels::sim::table();
+    const auto check_op = [&](const auto& op) {
+      INFO(op.name() << " on compute capability " << major);
+      kernels::Context ctx(table, device);
+      CHECK(op.select(ctx, trunk).name == std::string("halo_mma"));
+      ctx.plan_variant(op.name(), trunk.key(), "halo_wgmma");
+      CHECK(op.select(ctx, trunk).name == std::string(major == 9 ? "halo_wgmma" : "halo_mma"));
+    };
+    check_op(table.bf16_ops.conv2d_forward);
+    check_op(table.bf16_ops.conv2d_backward_data);
+  }
+}
+
 TEST_CASE("column_sum_mma and few_channels_mma: several tiles, blocks that walk over tiles") {
   // The tail on 40 columns: 2 x 3 tiles; forward column sums, backward few channels.
   check_case({"column_sum_mma", 132, {1, 16, 40, 64, 3, 9, 9, 1, 4}, 4, 0, 4 * 16 * 4 * 4 * 9, 0});

@@ -238,6 +238,78 @@ TEST_CASE("training under the simulator follows the reference", "[sim]") {
   }
 }
 
+/// Calls of each op in one step without a report, by name, composed ones beside their parts, and
+/// the kernels that were launched.
+struct StepCount {
+  std::map<std::string, int> calls;
+  std::uint64_t launches = 0;
+};
+
+StepCount count_step(const RunConfig& config, std::size_t phase_index) {
+  const auto device = Device::open("sim", 1);
+  models::Vgg19 vgg(*device, fixture_path("vgg_rgb"), models::VggLayer::parse("conv2_2"));
+  vgg.set_compute_type(config.compute_type());
+  Networks networks = make_networks(*device, config);
+  const PhaseConfig& phase = config.phases[phase_index];
+  if (phase.loss.has_adversarial()) add_discriminator(*device, config, networks);
+  reset_optimisers(config, phase, networks);
+  TrainStep step(*device, config, phase, networks, &vgg);
+  step.run(batch_of(0, config), 0, nullptr);  // the first one makes the bf16 copies of the weights
+  device->synchronize();
+  StepCount count;
+  device->context().set_trace([&](const char* op, const char* variant, const std::string&) {
+    ++count.calls[std::string(op) + " " + variant];
+  });
+  sim::reset_stats();
+  step.run(batch_of(1, config), 1, nullptr);
+  device->synchronize();
+  device->context().set_trace({});
+  count.launches = sim::stats().launches;
+  return count;
+}
+
+std::string list_of(const StepCount& count) {
+  std::string all;
+  for (const auto& [op, calls] : count.calls) all += op + ": " + std::to_string(calls) + "\n";
+  return all;
+}
+
+// A fusion that is lost, or a gradient that falls out of its group, gives the same numbers and a
+// slower step: only these counts show it. They hold for these sizes (larger maps split more sums);
+// whoever fuses more lowers them.
+TEST_CASE("a step launches so many kernels and no more", "[sim]") {
+  RunConfig config = tiny(64, "bf16");
+  config.cuda_graph = false;
+  const auto check_trunk = [](const StepCount& s, int blocks) {
+    const int layers = 2 * blocks + 1;
+    CHECK(s.calls.at("conv2d_norm_forward/bf16 halo_mma") == layers);
+    CHECK(s.calls.at("conv2d_norm_backward_data/bf16 halo_mma") == layers);
+    CHECK(s.calls.at("conv2d_backward_filter_group/bf16 split_pixels_mma") == 1);
+    CHECK(!s.calls.contains("conv2d_norm_backward_filter/bf16 split_pixels_mma"));
+    CHECK(!s.calls.contains("conv2d_norm_backward_filter/bf16 composed"));
+  };
+  SECTION("SRResNet: so many a step, and so many for each block of the trunk") {
+    const StepCount two = count_step(config, 0);
+    INFO(list_of(two));
+    check_trunk(two, 2);
+    CHECK(two.launches == 57);
+    config.model.blocks = 4;
+    const StepCount four = count_step(config, 0);
+    INFO(list_of(four));
+    check_trunk(four, 4);
+    // A block: two convolutions that each add up their statistics, and norm_add; on the way back
+    // the norm's gradient, two convolutions, the sums of the formed one, and the first norm's
+    // gradient.
+    CHECK(four.launches == two.launches + 2 * 10);
+  }
+  SECTION("SRGAN") {
+    const StepCount s = count_step(config, 1);
+    INFO(list_of(s));
+    check_trunk(s, 2);
+    CHECK(s.launches == 311);
+  }
+}
+
 TEST_CASE("training gives the same bits under every schedule, with and without a graph", "[sim]") {
   const std::string precision = GENERATE("fp32", "bf16");
   CAPTURE(precision);
