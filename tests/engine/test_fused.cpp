@@ -9,6 +9,7 @@
 #include "engine/autograd/node.h"
 #include "engine/core/random.h"
 #include "engine/ops/fused.h"
+#include "kernels/api/context_objects.h"
 #include "tests/engine/backends.h"
 
 using namespace subpix;
@@ -224,8 +225,8 @@ TEST_CASE("filter gradients that are put off are one launch and add up as others
                    w2 = l.make("w2", {64, 3, 3, 64}, -0.1f, 0.1f),
                    slope = l.make("slope", {64}, 0.1f, 0.4f);
       const auto n1 = l.norm("bn1", 64), n2 = l.norm("bn2", 64), n3 = l.norm("bn3", 64);
-      device.context().set_trace(
-          [&](const char* op, const char*, const std::string&) { ++calls[op]; });
+      kernels::set_trace(device.context(),
+                         [&](const char* op, const char*, const std::string&) { ++calls[op]; });
       for (int pass = 0; pass < 2; ++pass) {  // the second adds to the gradients of the first
         const Tensor in = ops::cast(x, DType::BF16);
         const ops::Normed first = ops::conv2d_norm(ops::plain(in), w1, n1, 1, defer);
@@ -236,7 +237,7 @@ TEST_CASE("filter gradients that are put off are one launch and add up as others
         const Tensor target = Tensor::full(device, z.shape(), 0.5f);
         backward(ops::mse_loss(ops::cast(z, DType::F32), target, 0.01f));
       }
-      device.context().set_trace({});
+      kernels::set_trace(device.context(), {});
       outcome[defer] = l.results();
       CHECK(calls["conv2d_backward_filter_group/bf16"] == (defer && own ? 2 : 0));
       CHECK(calls["conv2d_norm_backward_filter/bf16"] == (defer && own ? 0 : 6));
