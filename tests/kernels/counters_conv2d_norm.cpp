@@ -1,11 +1,9 @@
 // What the convolutions with batch norm around them read and write, as exact numbers: beside the
 // plain convolution's traffic only the coefficients, x on the way back, and the tiles' sums.
 
-#include <fstream>
-#include <string>
-
 #include "kernels/sim/sim.h"
 #include "kernels/sim/table.h"
+#include "tests/kernels/source_lines.h"
 #include "tests/support/catch.h"
 #include "tests/support/fill.h"
 #include "tests/support/guarded.h"
@@ -17,35 +15,6 @@ using kernels::Conv2dProblem;
 using kernels::Filter;
 using kernels::InputForm;
 using sim::AccessKind;
-
-/// The line after the comment "// [marker]" of a kernel source.
-int line_after(const std::string& file, const std::string& marker) {
-  std::ifstream in(std::string(SUBPIX_SOURCE_DIR) + "/kernels/cuda/" + file);
-  REQUIRE(in);
-  int number = 0;
-  for (std::string line; std::getline(in, line);) {
-    ++number;
-    if (line.find("// [" + marker + "]") != std::string::npos) return number + 1;
-  }
-  FAIL(marker << " is not in " << file);
-  return 0;
-}
-
-/// The counter of the statement behind a marker, wherever it was inlined.
-sim::AccessCounter at_marker(const sim::Stats& s, AccessKind kind, const std::string& file,
-                             const std::string& marker) {
-  const int line = line_after(file, marker);
-  sim::AccessCounter sum{kind, file, line};
-  for (const sim::AccessCounter& c : s.accesses)
-    if (c.kind == kind && ((c.line == line && c.file == file) ||
-                           c.file.starts_with(concat(file, ":", line, " called from")))) {
-      sum.requests += c.requests;
-      sum.bytes += c.bytes;
-      sum.units += c.units;
-      sum.ideal += c.ideal;
-    }
-  return sum;
-}
 
 /// Runs the op on small integers, with PReLU behind the norm, and counts.
 sim::Stats count(const char* variant, int multiprocessors, const Conv2dProblem& d, bool backward) {
@@ -112,9 +81,8 @@ TEST_CASE("counters: conv2d_norm on halo tiles, one image of the trunk") {
     // or the three gradients at once.
     CHECK(s.block_barriers == blocks * (9 + 4) + (blocks + merges) * (backward ? 2 : 4));
     if (backward) {
-      check(at_marker(s, AccessKind::GlobalLoad, "conv2d_norm.cuh", "norm load x"), map, map / 32);
-      check(at_marker(s, AccessKind::GlobalStore, "conv2d_norm.cuh", "norm store dx"), map,
-            map / 32);
+      check(at_line(s, AccessKind::GlobalLoad, "conv2d_norm.cuh", "norm load x"), map, map / 32);
+      check(at_line(s, AccessKind::GlobalStore, "conv2d_norm.cuh", "norm store dx"), map, map / 32);
       // dx, three sums a tile and channel, three a channel.
       CHECK(s.total(AccessKind::GlobalStore).bytes == map + (blocks + 1) * 3 * 64 * 4);
     } else {
@@ -122,12 +90,12 @@ TEST_CASE("counters: conv2d_norm on halo tiles, one image of the trunk") {
       const std::uint64_t patches = 30 * 26 * 128;
       for (const AccessKind kind : {AccessKind::SharedLoad, AccessKind::SharedStore}) {
         const sim::AccessCounter form =
-            at_marker(s, kind, "conv2d_halo_mma.cuh",
-                      kind == AccessKind::SharedLoad ? "halo form load" : "halo form store");
+            at_line(s, kind, "conv2d_halo_mma.cuh",
+                    kind == AccessKind::SharedLoad ? "halo form load" : "halo form store");
         CHECK(form.bytes == patches);
         CHECK(form.units == form.ideal);  // no bank conflicts
       }
-      check(at_marker(s, AccessKind::GlobalStore, "conv2d_norm.cuh", "norm store"), map, map / 32);
+      check(at_line(s, AccessKind::GlobalStore, "conv2d_norm.cuh", "norm store"), map, map / 32);
       // y, mean, squares and rows of the tiles, four vectors of 64 channels.
       CHECK(s.total(AccessKind::GlobalStore).bytes == map + blocks * (2 * 64 + 1) * 4 + 4 * 64 * 4);
     }
@@ -146,12 +114,12 @@ TEST_CASE("counters: conv2d_norm on the implicit GEMM forms what it gathers") {
   const std::uint64_t gathered = (9 * 128 - 3 * (8 + 16) + 1) * 128;
   for (const AccessKind kind : {AccessKind::SharedLoad, AccessKind::SharedStore}) {
     const sim::AccessCounter form =
-        at_marker(s, kind, "conv2d_mma.cuh",
-                  kind == AccessKind::SharedLoad ? "mma form load" : "mma form store");
+        at_line(s, kind, "conv2d_mma.cuh",
+                kind == AccessKind::SharedLoad ? "mma form load" : "mma form store");
     CHECK(form.bytes == gathered);
     CHECK(form.units == form.ideal);
   }
-  check(at_marker(s, AccessKind::GlobalStore, "conv2d_norm.cuh", "norm store"), 128 * 128, 128 * 4);
+  check(at_line(s, AccessKind::GlobalStore, "conv2d_norm.cuh", "norm store"), 128 * 128, 128 * 4);
 }
 
 }  // namespace subpix::tests

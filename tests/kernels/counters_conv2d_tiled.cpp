@@ -1,11 +1,11 @@
 // What the register-tiled convolutions read and write, as exact numbers: no bank conflicts, whole
 // sectors, no products with the zeros between the pixels of a stride.
 
-#include <fstream>
 #include <string>
 
 #include "kernels/sim/sim.h"
 #include "kernels/sim/table.h"
+#include "tests/kernels/source_lines.h"
 #include "tests/support/catch.h"
 #include "tests/support/fill.h"
 #include "tests/support/guarded.h"
@@ -16,19 +16,6 @@ namespace {
 using kernels::Conv2dProblem;
 using kernels::Filter;
 using sim::AccessKind;
-
-/// The line after the comment "// [marker]" of a kernel source.
-int line_after(const std::string& file, const std::string& marker) {
-  std::ifstream in(std::string(SUBPIX_SOURCE_DIR) + "/kernels/cuda/" + file);
-  REQUIRE(in);
-  int number = 0;
-  for (std::string line; std::getline(in, line);) {
-    ++number;
-    if (line.find("// [" + marker + "]") != std::string::npos) return number + 1;
-  }
-  FAIL(marker << " is not in " << file);
-  return 0;
-}
 
 /// That many requests and bytes, and not one unit more than the bytes need.
 void check_line(const sim::Stats& s, AccessKind kind, const std::string& file,

@@ -156,8 +156,7 @@ void run_max_pool_relu_backward(Report& report) {
   }
 }
 
-// --- unrounded sums
-// --------------------------------------------------------------------------------
+// --- unrounded sums ---
 
 void run_wide_forward(Report& report) {
   bool odd = false;
