@@ -57,10 +57,11 @@ endfunction()
 
 # The flavours, see docs/simulator.md. `check` is never linked with -fsanitize=thread: the callbacks that
 # g++ inserts are the simulator's own. Without statement frontiers gdb can break on every line; in DWARF 5
-# addr2line takes a generated file for the kernel source it includes.
+# addr2line takes a generated file for the kernel source it includes. A frame larger than the guard page below a
+# thread's stack must touch every page on its way (-fstack-clash-protection), or it reaches a neighbour's stack.
 set(SUBPIX_SIM_FLAVOURS sim check asan)
-set(SUBPIX_SIM_FLAGS_sim -O2)
-set(SUBPIX_SIM_FLAGS_check -O2 -gdwarf-4 -gno-statement-frontiers -fno-tree-sra -fsanitize=thread --param=tsan-instrument-func-entry-exit=0)
+set(SUBPIX_SIM_FLAGS_sim -O2 -fstack-clash-protection)
+set(SUBPIX_SIM_FLAGS_check -O2 -fstack-clash-protection -gdwarf-4 -gno-statement-frontiers -fno-tree-sra -fsanitize=thread --param=tsan-instrument-func-entry-exit=0)
 set(SUBPIX_SIM_FLAGS_asan -O1 -gdwarf-4 -gno-statement-frontiers -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all)
 if(SUBPIX_SANITIZE)
   set(SUBPIX_SIM_FLAVOURS asan)   # everything is compiled with AddressSanitizer; it excludes -fsanitize=thread

@@ -116,8 +116,8 @@ __global__ void misaligned_vector(float* out) {
   if (threadIdx.x == 0) *reinterpret_cast<float4*>(out + 1) = zero;  // [misaligned]
 }
 __global__ void stack_overflow(float* out) {
-  volatile float large[32 << 10];  // 128 KiB
-  for (unsigned i = 0; i < (32u << 10); ++i) large[i] = 1;
+  volatile float large[32 << 10];  // 128 KiB: the one element touched lies on another thread's stack
+  large[threadIdx.x] = 1;
   out[threadIdx.x] = large[threadIdx.x];
 }
 __global__ void shared_struct_too_large(float* out) {
