@@ -46,9 +46,7 @@ constexpr int kFilterRows = 248;      // R*S*K that fit
 constexpr int kColumns = 32;          // S*K that fit
 constexpr int kPitch = 2 * kColumns;  // most floats of a row of T
 
-struct SumShape {
-  int images, h, w, in, p, q, out;
-  int r, s, pad_h, pad_w;
+struct SumShape : ConvSizes {
   ConvRectangle tile;
 
   GPU_FN int columns() const { return s * out; }
@@ -184,19 +182,8 @@ __global__ void __launch_bounds__(kThreads, 2)
 // --- host ----------------------------------------------------------------------------------------
 
 SumShape sum_shape(const Conv2dProblem& d, bool flip) {
-  const auto i = [](Index v) { return static_cast<int>(v); };
   SumShape s{};
-  s.images = i(d.n);
-  s.h = i(flip ? d.p() : d.h);
-  s.w = i(flip ? d.q() : d.w);
-  s.in = i(flip ? d.k : d.c);
-  s.p = i(flip ? d.h : d.p());
-  s.q = i(flip ? d.w : d.q());
-  s.out = i(flip ? d.c : d.k);
-  s.r = i(d.r);
-  s.s = i(d.s);
-  s.pad_h = i(flip ? d.r - 1 - d.pad : d.pad);
-  s.pad_w = i(flip ? d.s - 1 - d.pad : d.pad);
+  static_cast<ConvSizes&>(s) = conv_sizes(d, flip);
   s.tile = pick_rectangle(s.p, s.q, kRows, [&](int rows, int cols) {
     return rows * (cols + s.s - 1) <= kRows && (rows + s.r - 1) * (cols + s.s - 1) <= kPatch;
   });

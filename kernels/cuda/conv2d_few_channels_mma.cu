@@ -39,9 +39,7 @@ constexpr int kThreads = 128;
 constexpr int kPatch = 3616;  // values that fit: 8x16 outputs of 9x9, stride 2, 4 channels
 constexpr int kResident = 3;  // blocks of an SM
 
-struct FewShape {
-  int images, h, w, in, p, q, out;
-  int r, s, stride, pad_h, pad_w;
+struct FewShape : ConvSizes {
   ConvRectangle tile;
 
   GPU_FN int patch_rows() const { return (tile.rows - 1) * stride + r; }
@@ -158,20 +156,8 @@ __global__ void __launch_bounds__(kThreads, kResident)
 // --- host ----------------------------------------------------------------------------------------
 
 FewShape few_shape(const Conv2dProblem& d, bool flip) {
-  const auto i = [](Index v) { return static_cast<int>(v); };
   FewShape s{};
-  s.images = i(d.n);
-  s.h = i(flip ? d.p() : d.h);
-  s.w = i(flip ? d.q() : d.w);
-  s.in = i(flip ? d.k : d.c);
-  s.p = i(flip ? d.h : d.p());
-  s.q = i(flip ? d.w : d.q());
-  s.out = i(flip ? d.c : d.k);
-  s.r = i(d.r);
-  s.s = i(d.s);
-  s.stride = i(d.stride);
-  s.pad_h = i(flip ? d.r - 1 - d.pad : d.pad);
-  s.pad_w = i(flip ? d.s - 1 - d.pad : d.pad);
+  static_cast<ConvSizes&>(s) = conv_sizes(d, flip);
   s.tile = pick_rectangle(s.p, s.q, kPixels, [&](int rows, int cols) {
     return ((rows - 1) * s.stride + s.r) * ((cols - 1) * s.stride + s.s) * s.in <= kPatch;
   });

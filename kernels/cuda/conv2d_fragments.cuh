@@ -10,6 +10,30 @@
 
 namespace subpix::kernels::KERNEL_TARGET {
 
+/// Sizes of a launch, read as a forward convolution of `in` to `out` channels.
+struct ConvSizes {
+  int images, h, w, in, p, q, out;
+  int r, s, stride, pad_h, pad_w;
+};
+
+/// flip: backward data, which at stride 1 is a convolution of dy with the filter turned by 180
+/// degrees.
+inline ConvSizes conv_sizes(const Conv2dProblem& d, bool flip) {
+  const auto i = [](Index v) { return static_cast<int>(v); };
+  return {.images = i(d.n),
+          .h = i(flip ? d.p() : d.h),
+          .w = i(flip ? d.q() : d.w),
+          .in = i(flip ? d.k : d.c),
+          .p = i(flip ? d.h : d.p()),
+          .q = i(flip ? d.w : d.q()),
+          .out = i(flip ? d.c : d.k),
+          .r = i(d.r),
+          .s = i(d.s),
+          .stride = i(d.stride),
+          .pad_h = i(flip ? d.r - 1 - d.pad : d.pad),
+          .pad_w = i(flip ? d.s - 1 - d.pad : d.pad)};
+}
+
 /// The output of an image cut into equal rectangles.
 struct ConvRectangle {
   int rows, cols, tiles_p, tiles_q;

@@ -66,9 +66,7 @@ using Block128 = Block<4, 1, 1, 2, 184, 3>;  // 8x16 outputs of large images
 using Block144 = Block<3, 1, 2, 3, 256, 2>;  // one 12x12 image, four 6x6 ones
 
 /// Sizes of a launch. `in` and `out` are channels.
-struct Shape {
-  int images, h, w, in, p, q, out;
-  int r, s, pad_h, pad_w;
+struct Shape : ConvSizes {
   int tile_images, tile_rows, tile_cols;
   int tiles_p, tiles_q, filter_blocks;
 
@@ -319,19 +317,8 @@ __global__ void __launch_bounds__(B::kThreads, B::kResident)
 
 /// The tile is still to be chosen.
 inline Shape shape_of(const Conv2dProblem& d, bool flip) {
-  const auto i = [](Index v) { return static_cast<int>(v); };
   Shape s{};
-  s.images = i(d.n);
-  s.h = i(flip ? d.p() : d.h);
-  s.w = i(flip ? d.q() : d.w);
-  s.in = i(flip ? d.k : d.c);
-  s.p = i(flip ? d.h : d.p());
-  s.q = i(flip ? d.w : d.q());
-  s.out = i(flip ? d.c : d.k);
-  s.r = i(d.r);
-  s.s = i(d.s);
-  s.pad_h = i(flip ? d.r - 1 - d.pad : d.pad);
-  s.pad_w = i(flip ? d.s - 1 - d.pad : d.pad);
+  static_cast<ConvSizes&>(s) = conv_sizes(d, flip);
   return s;
 }
 

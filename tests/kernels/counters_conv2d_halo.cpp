@@ -1,46 +1,12 @@
 // What the convolutions on halo tiles read and write, as exact numbers: each activation once a
 // tile, whole sectors, no bank conflicts in the main loops.
 
-#include "kernels/sim/sim.h"
-#include "kernels/sim/table.h"
+#include "tests/kernels/counters_conv2d.h"
 #include "tests/kernels/source_lines.h"
-#include "tests/support/catch.h"
-#include "tests/support/fill.h"
-#include "tests/support/guarded.h"
 
 namespace subpix::tests {
-namespace {
 
-using kernels::Conv2dProblem;
-using kernels::Filter;
 using sim::AccessKind;
-
-/// Runs forward or backward data with one variant and counts.
-sim::Stats count(const char* variant, int multiprocessors, const Conv2dProblem& d, bool backward) {
-  GuardedBytes::guard_bytes = 0;
-  const sim::Scope scope({.races = false, .count = true});
-  kernels::DeviceInfo device = kernels::sim::device_info();
-  device.multiprocessors = multiprocessors;
-  kernels::Context ctx(kernels::sim::table(), device);
-  const kernels::TypedOps<bf16>& ops = ctx.table().typed<bf16>();
-  ctx.override_variant(ops.conv2d_forward.name(), variant);
-  ctx.override_variant(ops.conv2d_backward_data.name(), variant);
-  Buffers buffers(ctx);
-  const bf16* w = buffers.in<bf16>("w", fill_values<bf16>(Fill::Integers, d.w_count(), "", "w"));
-  const Index in = backward ? d.y_count() : d.x_count();
-  const bf16* x = buffers.in<bf16>("x", fill_values<bf16>(Fill::Integers, in, "", "x"));
-  bf16* y = buffers.out<bf16>("y", backward ? d.x_count() : d.y_count());
-  ctx.table().memory.synchronize(ctx);
-  sim::reset_stats();
-  if (backward)
-    ops.conv2d_backward_data(ctx, d, x, Filter<bf16>(w), y);
-  else
-    ops.conv2d_forward(ctx, d, x, Filter<bf16>(w), nullptr, y);
-  ctx.table().memory.synchronize(ctx);
-  return sim::stats();
-}
-
-}  // namespace
 
 TEST_CASE("counters: halo_mma loads each activation once a tile, without bank conflicts") {
   // One image of the trunk on its share of the multiprocessors: 8 blocks of 6 x 12 outputs, four
@@ -50,7 +16,7 @@ TEST_CASE("counters: halo_mma loads each activation once a tile, without bank co
   // Patches of 8 x 14 pixels without what lies outside: 7, 8, 8, 7 rows by 13, 13 columns.
   const std::uint64_t pixels = 30 * 26, filters = blocks * 9 * 64;
   for (const bool backward : {false, true}) {
-    const sim::Stats s = count("halo_mma", 8, {1, 24, 24, 64, 64, 3, 3, 1, 1}, backward);
+    const sim::Stats s = count_conv2d("halo_mma", 8, {1, 24, 24, 64, 64, 3, 3, 1, 1}, backward);
     CHECK(s.launches == 1);
     CHECK(s.blocks == blocks);
     CHECK(s.mma == warp_steps * 5 * 4);
@@ -80,7 +46,7 @@ TEST_CASE("counters: halo_mma loads each activation once a tile, without bank co
 
 TEST_CASE("counters: halo_mma has no bank conflicts where tile rows break within a request") {
   // Tiles of 12 columns: eight rows of the product lie on two rows of the patch.
-  const sim::Stats s = count("halo_mma", 1, {1, 12, 12, 64, 64, 3, 3, 1, 1}, false);
+  const sim::Stats s = count_conv2d("halo_mma", 1, {1, 12, 12, 64, 64, 3, 3, 1, 1}, false);
   const std::uint64_t a = 6 * 9 * 2 * 3;  // one block of six warps
   CHECK(s.blocks == 1);
   check_accesses(
@@ -89,7 +55,7 @@ TEST_CASE("counters: halo_mma has no bank conflicts where tile rows break within
 
 TEST_CASE("counters: column_sum_mma reads each pixel once a tile, without bank conflicts") {
   // The tail on one tile of 8 x 24 outputs: 16 rows of 32 pixels, those outside are zeros.
-  const sim::Stats s = count("column_sum_mma", 132, {1, 8, 24, 64, 3, 9, 9, 1, 4}, false);
+  const sim::Stats s = count_conv2d("column_sum_mma", 132, {1, 8, 24, 64, 3, 9, 9, 1, 4}, false);
   const std::uint64_t steps = 4 * 9 * 4;  // warps, taps, 16 channels
   CHECK(s.blocks == 1);
   CHECK(s.mma == steps * 4 * 4);
@@ -109,7 +75,7 @@ TEST_CASE("counters: column_sum_mma reads each pixel once a tile, without bank c
 
 TEST_CASE("counters: few_channels_mma gathers a pair of values an access") {
   // The first layer of VGG19 on one tile of 8 x 16 outputs: reduction 3 x 10, padded to 32.
-  const sim::Stats s = count("few_channels_mma", 132, {1, 8, 16, 3, 64, 3, 3, 1, 1}, false);
+  const sim::Stats s = count_conv2d("few_channels_mma", 132, {1, 8, 16, 3, 64, 3, 3, 1, 1}, false);
   const std::uint64_t steps = 4 * 2;  // warps, 16 values
   CHECK(s.blocks == 1);
   CHECK(s.mma == steps * 2 * 8);

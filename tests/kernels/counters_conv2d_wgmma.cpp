@@ -1,45 +1,11 @@
 // What halo_wgmma reads, writes and multiplies, as exact numbers.
 
-#include "kernels/sim/sim.h"
-#include "kernels/sim/table.h"
+#include "tests/kernels/counters_conv2d.h"
 #include "tests/kernels/source_lines.h"
-#include "tests/support/catch.h"
-#include "tests/support/fill.h"
-#include "tests/support/guarded.h"
 
 namespace subpix::tests {
-namespace {
 
-using kernels::Conv2dProblem;
-using kernels::Filter;
 using sim::AccessKind;
-
-/// Runs forward or backward data on a device of that many multiprocessors.
-sim::Stats count(int multiprocessors, const Conv2dProblem& d, bool backward) {
-  GuardedBytes::guard_bytes = 0;
-  const sim::Scope scope({.races = false, .count = true});
-  kernels::DeviceInfo device = kernels::sim::device_info();
-  device.multiprocessors = multiprocessors;
-  kernels::Context ctx(kernels::sim::table(), device);
-  const kernels::TypedOps<bf16>& ops = ctx.table().typed<bf16>();
-  ctx.override_variant(ops.conv2d_forward.name(), "halo_wgmma");
-  ctx.override_variant(ops.conv2d_backward_data.name(), "halo_wgmma");
-  Buffers buffers(ctx);
-  const bf16* w = buffers.in<bf16>("w", fill_values<bf16>(Fill::Integers, d.w_count(), "", "w"));
-  const Index in = backward ? d.y_count() : d.x_count();
-  const bf16* x = buffers.in<bf16>("x", fill_values<bf16>(Fill::Integers, in, "", "x"));
-  bf16* y = buffers.out<bf16>("y", backward ? d.x_count() : d.y_count());
-  ctx.table().memory.synchronize(ctx);
-  sim::reset_stats();
-  if (backward)
-    ops.conv2d_backward_data(ctx, d, x, Filter<bf16>(w), y);
-  else
-    ops.conv2d_forward(ctx, d, x, Filter<bf16>(w), nullptr, y);
-  ctx.table().memory.synchronize(ctx);
-  return sim::stats();
-}
-
-}  // namespace
 
 TEST_CASE("counters: halo_wgmma, one image of the trunk: 36 wgmma a strip, no bank conflicts") {
   // 8 strips of 3 x 24 outputs; a patch is 5 x 26 pixels, in planes of 135.
@@ -47,7 +13,7 @@ TEST_CASE("counters: halo_wgmma, one image of the trunk: 36 wgmma a strip, no ba
   // Rows of the patches inside the image: 4, 6 times 5, 4.
   const std::uint64_t pixels = 38 * 24;
   for (const bool backward : {false, true}) {
-    const sim::Stats s = count(8, {1, 24, 24, 64, 64, 3, 3, 1, 1}, backward);
+    const sim::Stats s = count_conv2d("halo_wgmma", 8, {1, 24, 24, 64, 64, 3, 3, 1, 1}, backward);
     INFO(sim::report(s));
     const auto at = [&](AccessKind kind, const char* marker) {
       return at_line(s, kind, "conv2d_halo_wgmma.cu", marker);
@@ -93,7 +59,7 @@ TEST_CASE("counters: halo_wgmma, one image of the trunk: 36 wgmma a strip, no ba
 
 TEST_CASE("counters: halo_wgmma, chunks of 64 channels: 36 wgmma for each") {
   // One 12x12 image, whole, 128 channels on both sides: two blocks of filters, two chunks.
-  const sim::Stats s = count(2, {1, 12, 12, 128, 128, 3, 3, 1, 1}, false);
+  const sim::Stats s = count_conv2d("halo_wgmma", 2, {1, 12, 12, 128, 128, 3, 3, 1, 1}, false);
   CHECK(s.blocks == 2);
   CHECK(s.wgmma == 2 * 2 * 36);
   CHECK(s.block_barriers == 2 * (6 + 2));

@@ -116,7 +116,7 @@ __global__ void misaligned_vector(float* out) {
   if (threadIdx.x == 0) *reinterpret_cast<float4*>(out + 1) = zero;  // [misaligned]
 }
 __global__ void stack_overflow(float* out) {
-  volatile float large[32 << 10];  // 128 KiB: the one element touched lies on another thread's stack
+  volatile float large[32 << 10];  // 128 KiB: the elements touched lie on another thread's stack
   large[threadIdx.x] = 1;
   out[threadIdx.x] = large[threadIdx.x];
 }
