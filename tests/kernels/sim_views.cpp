@@ -10,6 +10,7 @@
 #include "kernels/sim/runtime.h"
 #include "kernels/sim/sim.h"
 #include "kernels/sim/table.h"
+#include "tests/kernels/views.h"
 #include "tests/support/catch.h"
 
 namespace subpix::tests {
@@ -24,31 +25,6 @@ using kernels::LossProblem;
 using kernels::Reduction;
 using kernels::TypedOps;
 using kernels::VariationProblem;
-
-/// Device memory with `shift` unused elements in front of a view, and one behind it.
-template <class T>
-class View {
- public:
-  View(Context& ctx, std::vector<T> values, std::size_t shift)
-      : ctx_(ctx), n_(values.size()), shift_(shift), bytes_((n_ + shift + 1) * sizeof(T)) {
-    base_ = static_cast<T*>(ctx.table().memory.allocate(ctx, bytes_));
-    if (n_ > 0) ctx.table().memory.copy_to_device(ctx, data(), values.data(), n_ * sizeof(T));
-  }
-  ~View() { ctx_.table().memory.release(ctx_, base_, bytes_); }
-  View(const View&) = delete;
-  View& operator=(const View&) = delete;
-  T* data() const { return base_ + shift_; }
-  std::vector<T> read() const {
-    std::vector<T> values(n_);
-    ctx_.table().memory.copy_to_host(ctx_, values.data(), data(), n_ * sizeof(T));
-    return values;
-  }
-
- private:
-  Context& ctx_;
-  std::size_t n_, shift_, bytes_;
-  T* base_;
-};
 
 template <class T>
 std::vector<T> numbers(std::size_t n, int step) {
