@@ -40,6 +40,7 @@ constexpr int kPatch = 3616;  // values that fit: 8x16 outputs of 9x9, stride 2,
 constexpr int kResident = 3;  // blocks of an SM
 
 struct FewShape : ConvSizes {
+  int stride;
   ConvRectangle tile;
 
   GPU_FN int patch_rows() const { return (tile.rows - 1) * stride + r; }
@@ -158,6 +159,7 @@ __global__ void __launch_bounds__(kThreads, kResident)
 FewShape few_shape(const Conv2dProblem& d, bool flip) {
   FewShape s{};
   static_cast<ConvSizes&>(s) = conv_sizes(d, flip);
+  s.stride = static_cast<int>(d.stride);
   s.tile = pick_rectangle(s.p, s.q, kPixels, [&](int rows, int cols) {
     return ((rows - 1) * s.stride + s.r) * ((cols - 1) * s.stride + s.s) * s.in <= kPatch;
   });

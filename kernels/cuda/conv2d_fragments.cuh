@@ -13,7 +13,7 @@ namespace subpix::kernels::KERNEL_TARGET {
 /// Sizes of a launch, read as a forward convolution of `in` to `out` channels.
 struct ConvSizes {
   int images, h, w, in, p, q, out;
-  int r, s, stride, pad_h, pad_w;
+  int r, s, pad_h, pad_w;
 };
 
 /// flip: backward data, which at stride 1 is a convolution of dy with the filter turned by 180
@@ -29,7 +29,6 @@ inline ConvSizes conv_sizes(const Conv2dProblem& d, bool flip) {
           .out = i(flip ? d.c : d.k),
           .r = i(d.r),
           .s = i(d.s),
-          .stride = i(d.stride),
           .pad_h = i(flip ? d.r - 1 - d.pad : d.pad),
           .pad_w = i(flip ? d.s - 1 - d.pad : d.pad)};
 }
