@@ -78,13 +78,18 @@ struct Cdiv {
   }
 };
 
-/// A grid without its last block.
+/// A grid, or one of its sizes, without its last block.
 struct Fewer {
   int id;
 };
 template <class Grid>
 Grid operator*(Fewer fewer, Grid grid) {
-  if (on(fewer.id) && grid.x > 1) --grid.x;
+  unsigned* blocks = nullptr;
+  if constexpr (requires { grid.x; })
+    blocks = &grid.x;
+  else
+    blocks = &grid;
+  if (on(fewer.id) && *blocks > 1) --*blocks;
   return grid;
 }
 
