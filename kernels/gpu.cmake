@@ -62,7 +62,7 @@ endfunction()
 set(SUBPIX_SIM_FLAVOURS sim check asan)
 set(SUBPIX_SIM_FLAGS_sim -O2 -fstack-clash-protection)
 set(SUBPIX_SIM_FLAGS_check -O2 -fstack-clash-protection -gdwarf-4 -gno-statement-frontiers -fno-tree-sra -fsanitize=thread --param=tsan-instrument-func-entry-exit=0)
-set(SUBPIX_SIM_FLAGS_asan -O1 -gdwarf-4 -gno-statement-frontiers -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all)
+set(SUBPIX_SIM_FLAGS_asan -O1 -gdwarf-4 -g1 -gno-statement-frontiers -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all)
 if(SUBPIX_SANITIZE)
   set(SUBPIX_SIM_FLAVOURS asan)   # everything is compiled with AddressSanitizer; it excludes -fsanitize=thread
 endif()
