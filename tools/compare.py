@@ -21,6 +21,7 @@ import sys
 import tempfile
 
 import machine
+import report_steps
 import svg_chart
 
 ROOT = machine.ROOT
@@ -121,14 +122,6 @@ def name_of(result):
     return settings.get("step") or f"{settings['mode']}-{settings['batch']}"
 
 
-def floors(result):
-    """(label, ms) of the computed floors."""
-    floor = result["runs"][0]["subpix"][0].get("floor") or {}
-    named = (("overlapped_ms", "floor F0, computed"), ("layered_ms", "floor F1, computed"),
-             ("waiting_ms", "floor F2, computed"))
-    return [(label, floor[key]) for key, label in named if floor.get(key)]
-
-
 def loss_lines(verdict):
     if not verdict:
         return ["Losses of the first steps: not measured yet."]
@@ -180,7 +173,7 @@ def page(result):
                      f"{f'{device:.0f}' if device else 'not measured yet'} | {process:.0f} |")
     for form, why in (result.get("without") or {}).items():
         lines.append(f"| PyTorch {form} | {why['status']}: {why['reason']} | | | |")
-    lines += [f"| {label} | {ms:.3f} | {settings['batch'] * 1e3 / ms:.1f} | | |" for label, ms in floors(result)]
+    lines += [f"| {label} | {ms:.3f} | {settings['batch'] * 1e3 / ms:.1f} | | |" for label, ms in report_steps.floors(ours)]
     counts = ours.get("counts") or {}
     if counts:
         launches = f"{counts['launches']} launches, " if counts.get("launches") is not None else ""
@@ -214,7 +207,7 @@ def plot(result):
     for form, why in (result.get("without") or {}).items():
         rows.append((f"PyTorch {form}", None, None, None, "", why["status"]))
     title = f"{name_of(result)} on {rounds[0]['subpix'][0]['device']}"
-    return svg_chart.bars(title, "ms a step, less is better", rows, floors(result))
+    return svg_chart.bars(title, "ms a step, less is better", rows, report_steps.floors(rounds[0]["subpix"][0]))
 
 
 def name_of_file(result):

@@ -55,7 +55,8 @@ def figures_of(result):
     """What a change of the code alone can change, flat: name -> number."""
     counts = result["counts"]
     kept = {"op_calls": counts["op_calls"], "least_bytes": int(counts["least_bytes"]),
-            "tensor_peak_bytes": result["memory"]["tensor_peak_bytes"]}
+            "tensor_peak_bytes": result["memory"]["tensor_peak_bytes"],
+            **{f"floor_{key}": int(result["floor"][key]) for key in ("flops", "least_bytes", "phases")}}
     simulator = counts["simulator"] if counts["executed"] else {"launches": counts["simulator"]["launches"]}
     kept.update(simulator)
     for op, entry in counts["ops"].items():

@@ -6,7 +6,7 @@ import math
 
 INK, FAINT, GRID = "#1d2430", "#5b6472", "#dfe3e8"
 OURS, RIVAL, FLOOR = "#1f6feb", "#9aa4b2", "#b42318"
-PALETTE = ["#1f6feb", "#0f9d8a", "#b7791f", "#8a4fbf", "#c2410c", "#3f7d20", "#667085"]
+PALETTE = ["#1f6feb", "#0f9d8a", "#b7791f", "#8a4fbf", "#c2410c", "#3f7d20", "#667085", "#d1477a", "#12336b", "#7cc0e8"]
 FONT = "font-family='system-ui, sans-serif'"
 CHARACTER = 7.2  # widest usual letter at 13 px
 
@@ -17,7 +17,7 @@ def escape(text):
 
 def text(x, y, words, size=13, anchor="start", colour=INK, weight="normal"):
     return (f"<text x='{x:.1f}' y='{y:.1f}' font-size='{size}' text-anchor='{anchor}' fill='{colour}' "
-            f"font-weight='{weight}'>{escape(words)}</text>")
+            f"font-weight='{weight}' stroke='#fff' stroke-width='3' paint-order='stroke'>{escape(words)}</text>")
 
 
 def document(width, height, title, body):
@@ -43,16 +43,17 @@ def ticks(top, count=5):
     return [step * i for i in range(int(math.ceil(top / step - 1e-9)) + 1)]
 
 
-def bars(title, unit, rows, marks=(), width=760):
+def bars(title, unit, rows, marks=(), width=900):
     """rows: (label, value, low, high, colour, note); value None: the note stands where the bar would be.
     marks: (label, value), a line through all bars each."""
-    left = min(300, 24 + CHARACTER * max(len(r[0]) for r in rows))
-    right = width - 90
+    left = min(420, 24 + CHARACTER * max(len(r[0]) for r in rows))
+    notes = max((len(r[5]) for r in rows if r[1] is not None), default=0)
+    right = width - 70 - CHARACTER * notes
     values = [v for r in rows for v in (r[1], r[3]) if v is not None] + [value for _, value in marks]
     top = 58 + 18 * len(marks)
     line = 30
     height = top + line * len(rows) + 44
-    body = [text(12, 24, title, 16, weight="600")]
+    body, told = [text(12, 24, title, 16, weight="600")], []  # what is told stands on top of all lines
     if not values:
         values = [1.0]
     axis = ticks(max(values))
@@ -67,7 +68,7 @@ def bars(title, unit, rows, marks=(), width=760):
         y = top + line * i
         body.append(text(left - 8, y + 18, label, 13, "end"))
         if value is None:
-            body.append(text(left + 6, y + 18, note or "not measured yet", 12, colour=FAINT))
+            told.append(text(left + 6, y + 18, note or "not measured yet", 12, colour=FAINT))
             continue
         end = left + value * scale
         body.append(f"<rect x='{left:.1f}' y='{y + 4}' width='{max(1.0, value * scale):.1f}' height='20' "
@@ -76,7 +77,7 @@ def bars(title, unit, rows, marks=(), width=760):
             body.append(f"<line x1='{left + low * scale:.1f}' x2='{left + high * scale:.1f}' y1='{y + 14}' "
                         f"y2='{y + 14}' stroke='{INK}' stroke-width='1.5'/>")
             end = max(end, left + high * scale)
-        body.append(text(end + 6, y + 18, number(value) + (f"  {note}" if note else ""), 12))
+        told.append(text(end + 6, y + 18, number(value) + (f"  {note}" if note else ""), 12))
     for i, (label, value) in enumerate(marks):
         x = left + value * scale
         body.append(f"<line x1='{x:.1f}' x2='{x:.1f}' y1='{top - 8}' y2='{bottom}' stroke='{FLOOR}' "
@@ -84,10 +85,10 @@ def bars(title, unit, rows, marks=(), width=760):
         words = f"{label}: {number(value)}"
         space = CHARACTER * len(words)
         body.append(text(min(x + 4, width - space), 44 + 18 * i, words, 12, colour=FLOOR))
-    return document(width, height, title, body)
+    return document(width, height, title, body + told)
 
 
-def stacked(title, unit, rows, width=760):
+def stacked(title, unit, rows, width=860):
     """rows: (label, [(part, value)]); the parts' colours go by their order of appearance."""
     parts = list(dict.fromkeys(part for _, group in rows for part, _ in group))
     colours = {part: PALETTE[i % len(PALETTE)] for i, part in enumerate(parts)}
@@ -122,9 +123,10 @@ def stacked(title, unit, rows, width=760):
     return document(width, bottom + 44, title, body)
 
 
-def roofline(title, points, compute, bandwidth, width=760, height=470):
-    """points: (label, FLOP per byte, TFLOP/s, colour). compute in TFLOP/s, bandwidth in GB/s, or None: unknown."""
-    left, right, top, bottom = 70, width - 24, 44, height - 50
+def roofline(title, note, points, compute, bandwidth, width=860, height=560):
+    """points: (label, FLOP per byte, TFLOP/s, colour). compute in TFLOP/s, bandwidth in GB/s, or None: unknown.
+    note: a line below the title."""
+    left, right, top, bottom = 70, width - 24, 84, height - 50
     xs = [p[1] for p in points] + ([compute * 1e3 / bandwidth] if compute and bandwidth else [])
     ys = [p[2] for p in points] + ([compute] if compute else [])
     low_x, high_x = math.floor(math.log10(min(xs) * 0.7)), math.ceil(math.log10(max(xs) * 1.4))
@@ -137,7 +139,7 @@ def roofline(title, points, compute, bandwidth, width=760, height=470):
     def label(power):
         return f"{10.0 ** power:g}"
 
-    body = [text(12, 24, title, 16, weight="600")]
+    body = [text(12, 24, title, 16, weight="600"), text(12, 46, note, 12, colour=FAINT)]
     for power in range(low_x, high_x + 1):
         x, _ = at(10.0 ** power, 1)
         body.append(f"<line x1='{x:.1f}' x2='{x:.1f}' y1='{top}' y2='{bottom}' stroke='{GRID}'/>")
@@ -147,7 +149,7 @@ def roofline(title, points, compute, bandwidth, width=760, height=470):
         body.append(f"<line x1='{left}' x2='{right}' y1='{y:.1f}' y2='{y:.1f}' stroke='{GRID}'/>")
         body.append(text(left - 8, y + 4, label(power), 12, "end", FAINT))
     body.append(text(right, bottom + 38, "FLOP per byte of least traffic", 12, "end", FAINT))
-    body.append(text(12, top - 4 + 4, "TFLOP/s", 12, colour=FAINT))
+    body.append(text(12, top - 14, "TFLOP/s", 12, colour=FAINT))
     if compute and bandwidth:
         ridge = compute * 1e3 / bandwidth
         corner = [(10.0 ** low_x, 10.0 ** low_x * bandwidth / 1e3), (ridge, compute), (10.0 ** high_x, compute)]
@@ -156,7 +158,9 @@ def roofline(title, points, compute, bandwidth, width=760, height=470):
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (at(*c) for c in corner))
         body.append(f"<polyline points='{path}' fill='none' stroke='{FLOOR}' stroke-width='1.5'/>")
         x, y = at(10.0 ** high_x, compute)
-        body.append(text(x - 4, y - 7, f"{number(compute)} TFLOP/s, {number(bandwidth)} GB/s", 12, "end", FLOOR))
+        body.append(text(x - 4, y - 7, f"{number(compute)} TFLOP/s", 12, "end", FLOOR))
+        x, y = at(*[math.sqrt(a * b) for a, b in zip(*corner[:2])])
+        body.append(text(x - 10, y - 6, f"{number(bandwidth)} GB/s", 12, "end", FLOOR))
     for name, x, y, colour in points:
         px, py = at(x, y)
         body.append(f"<circle cx='{px:.1f}' cy='{py:.1f}' r='4.5' fill='{colour}' fill-opacity='0.75'>"

@@ -21,7 +21,8 @@ if not launches:
     sys.exit(print("step_bench: backend 'sim' is not part of this build; it has: auto, cpu", file=sys.stderr) or 2)
 executed = "--count" not in arguments
 with open(arguments[arguments.index("--json") + 1], "w") as file:
-    json.dump({{"memory": {{"tensor_peak_bytes": 100}}, "counts": {{
+    json.dump({{"memory": {{"tensor_peak_bytes": 100}}, "floor": {{"flops": 8.0, "least_bytes": 4.0, "phases": 2}},
+        "counts": {{
         "op_calls": 3, "least_bytes": 1e6, "executed": executed, "simulator": {{"launches": int(launches), "mma": 7}},
         "ops": {{"add/bf16": {{"calls": 3, "bytes": 1e6, "variants": {{"vec4": 3}}}}}}}}}}, file)
 '''
