@@ -64,7 +64,7 @@ def collect(folder):
 
 
 def record(path, folder):
-    """Keeps a result with what it lacks of machine and commit."""
+    """Keeps a result under the name that it shall have."""
     if os.path.isdir(path):
         source = os.path.join(path, "report.json")
         if not os.path.exists(source):
@@ -78,9 +78,9 @@ def record(path, folder):
         name = os.path.basename(path)
         if kind == "steps":
             name = f"bench-{result.get('step') or result['mode'] + '-' + str(result['batch'])}-{result['backend']}.json"
-    kept = {"date": machine.now(), "commit": machine.commit(), **result}
-    if kind_of(kept) in ("quickstart", "steps"):
-        kept.setdefault("machine", machine.describe())
+    kept = result
+    if name == "quickstart.json":  # made here just now; the other tools tell their own origin
+        kept = {"date": machine.now(), "commit": machine.commit(), "machine": machine.describe(), **result}
     os.makedirs(folder, exist_ok=True)
     with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
         json.dump(kept, file, indent=1)

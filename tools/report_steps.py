@@ -22,7 +22,7 @@ def compare_origin(result):
 
 
 def step_origin(result):
-    host = f" on {machine.text(result['machine'])}" if result.get("machine") else ""
+    host = f" on {result['processor']}" if result.get("processor") else ""
     commit = short(result["commit"]) if result.get("commit") else "not recorded"
     return (f"Device: {result['device']}{host}. Date: {result.get('date', 'not recorded')}. Commit: {commit}. "
             f"Command: `{result.get('command', 'not recorded')}`.")

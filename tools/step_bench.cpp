@@ -2,17 +2,16 @@
 // in the same order as the trainer, without reading pictures. docs/benchmarking.md says how the
 // numbers are to be read.
 
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
-#include <ctime>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "engine/core/file.h"
 #include "tools/main_helper.h"
+#include "tools/origin.h"
 #include "tools/sim_counts.h"
 #include "tools/statistics.h"
 #include "tools/step_floor.h"
@@ -113,15 +112,14 @@ ordered_json to_json(const std::vector<NamedLoss>& losses) {
 
 ordered_json describe(const Options& o, Device& device) {
   const StepOptions& s = o.step;
-  const std::time_t now = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
-  char date[32];
-  std::strftime(date, sizeof date, "%Y-%m-%d %H:%M UTC", std::gmtime(&now));
   ordered_json out{{"tool", "step_bench"},
                    {"step", o.name.empty() ? ordered_json() : ordered_json(o.name)},
                    {"altered", o.altered},
                    {"backend", device.backend()},
                    {"device", device.description()},
-                   {"date", date},
+                   {"processor", processor_name()},
+                   {"date", utc_now()},
+                   {"commit", source_commit()},
                    {"command", o.command},
                    {"mode", s.mode},
                    {"precision", s.precision},

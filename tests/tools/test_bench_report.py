@@ -144,14 +144,18 @@ class Report(unittest.TestCase):
         self.assertEqual(done.returncode, 1)
         self.assertIn("steps.md", done.stdout)
 
-    def test_record_keeps_a_result_with_commit_and_machine(self):
-        bare = fixtures.step()
-        del bare["commit"]
-        done = self.report("--record", self.put("mine.json", bare, self.tmp))
+    def test_record_keeps_a_result_as_it_is(self):
+        result = fixtures.step()
+        done = self.report("--record", self.put("mine.json", result, self.tmp))
         self.assertEqual(done.returncode, 0, done.stderr)
-        kept = json.loads(self.made("bench-srresnet-16-cuda.json"))
-        self.assertTrue(kept["commit"] and kept["machine"]["cores"])
-        self.assertEqual(kept["date"], bare["date"])
+        self.assertEqual(json.loads(self.made("bench-srresnet-16-cuda.json")), result)
+
+    def test_record_of_a_quickstart_names_machine_and_commit(self):
+        method = {k: 1.0 for k in ("psnr_y", "ssim_gauss", "ssim_daala", "fine_detail_db", "spectrum_distance_db")}
+        self.put("report.json", {"photographs": ["made up"], "methods": [{"name": "fixture", **method}]}, self.tmp)
+        self.assertEqual(self.report("--record", self.tmp).returncode, 0)
+        self.assertTrue(json.loads(self.made("quickstart.json"))["machine"]["cores"])
+        self.assertIn("| fixture | 1.00 |", self.made("README.md"))
 
     def test_bad_input_is_one_sentence(self):
         cases = [(self.put("a.json", "{", self.tmp), "is no JSON"), (self.put("b.json", {"x": 1}, self.tmp), "is no result"),

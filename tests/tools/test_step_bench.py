@@ -37,6 +37,9 @@ class StepBench(unittest.TestCase):
         r = self.bench("--backend", "reference", *TINY, *ONCE)
         self.assertEqual((r["step"], r["altered"], r["graph"], r["precision"]), (None, [], False, "fp32"))
         self.assertEqual(len(r["step_ms"]), 2)
+        self.assertRegex(r["date"], r"^\d{4}-\d\d-\d\d \d\d:\d\d UTC$")
+        self.assertRegex(r["commit"], r"^([0-9a-f]{40}(-dirty)?|unknown)$")
+        self.assertTrue(r["command"].startswith("step_bench --backend reference --blocks 1"))
         self.assertEqual(list(r["phases"]), ["generator_forward", "pixel_loss", "generator_backward",
                                              "generator_optimiser"])
         self.assertIsNone(r["counts"]["launches"])
