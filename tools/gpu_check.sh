@@ -211,12 +211,12 @@ part_sanitizer() {
 
 part_step() {
   program step_bench
-  local mode
-  for mode in srresnet srgan; do
-    "$bin/step_bench" --backend "$backend" --mode "$mode" --steps 20 --warmup 5 --json "$out/step_$mode.json"
+  local step files=()
+  for step in srresnet-16 srgan-vgg54-16 srresnet-64 srgan-vgg54-64; do
+    files+=("$out/step_$step.json")
+    "$bin/step_bench" --backend "$backend" --step "$step" --steps 20 --warmup 5 --json "${files[-1]}"
   done
-  python3 tools/gpu_check.py join --out "$out/$part.details.json" "$out/step_srresnet.json" \
-    "$out/step_srgan.json"
+  python3 tools/gpu_check.py join --out "$out/$part.details.json" "${files[@]}"
 }
 
 part_train() {

@@ -86,11 +86,11 @@ class GpuCheck(unittest.TestCase):
         self.assertIn("cuda add/f32: wrong", ops["add/f32"]["log"])
         self.assertEqual(ops["fill/f32"]["status"], "timeout")
         self.assertEqual(ops["conv2d_forward/bf16"]["status"], "ok")
-        self.assertEqual(self.result("step")["details"]["step_srgan"]["median_ms"], 12.5)
+        self.assertEqual(self.result("step")["details"]["step_srgan-vgg54-16"]["median_ms"], 12.5)
         with open(os.path.join(self.out, "gpu_check.md"), encoding="utf-8") as file:
             text = file.read()
         self.assertIn("2 not ok", text)
-        self.assertIn("srresnet 12.50 ms a step", text)
+        self.assertIn("srresnet-16 12.50 ms a step", text)
 
     def test_a_part_out_of_time(self):
         self.stand_in("test_sim_against_cuda", "echo begun\nexec sleep 60\n")
