@@ -57,8 +57,8 @@ void add_discriminator(CaseList& list, const SetOptions& o) {
     }
     add_conv2d<T>(list, d);
     if (layer.name == "D.conv1") {
-      add_conv2d_activation<T>(
-          list, {.conv = d, .activation = Activation::LeakyRelu, .slope = 0.2f});
+      add_conv2d_activation<T>(list,
+                               {.conv = d, .activation = Activation::LeakyRelu, .slope = 0.2f});
       add_leaky_relu<T>(list, d.y_count());
     } else {
       add_conv2d_norm<T>(
@@ -86,9 +86,10 @@ void add_vgg(CaseList& list, const SetOptions& o) {
 /// Sizes that are no multiple of any tile.
 template <class T>
 void add_edge(CaseList& list) {
-  const Conv2dProblem convolutions[] = {{1, 17, 33, 1, 64, 3, 3, 1, 1}, {2, 13, 9, 3, 5, 9, 9, 1, 4},
-                                        {1, 19, 23, 17, 19, 3, 3, 2, 1}, {3, 31, 29, 65, 33, 3, 3, 1, 1},
-                                        {1, 41, 27, 72, 40, 5, 5, 1, 2}, {1, 61, 47, 64, 3, 9, 9, 1, 4}};
+  const Conv2dProblem convolutions[] = {
+      {1, 17, 33, 1, 64, 3, 3, 1, 1},  {2, 13, 9, 3, 5, 9, 9, 1, 4},
+      {1, 19, 23, 17, 19, 3, 3, 2, 1}, {3, 31, 29, 65, 33, 3, 3, 1, 1},
+      {1, 41, 27, 72, 40, 5, 5, 1, 2}, {1, 61, 47, 64, 3, 9, 9, 1, 4}};
   for (const Conv2dProblem& d : convolutions) {
     add_conv2d<T>(list, d);
     add_conv2d_norm<T>(list, d, InputForm::NormPRelu, true);

@@ -76,6 +76,9 @@ struct SetOptions {
   Index blocks = 16;  ///< of the generator
 };
 
+/// "there is no set 'srgam'; the nearest name is 'srgan' (srgan, vgg, edge)".
+std::string unknown_name(const std::string& what, const std::string& name,
+                         const std::vector<std::string>& candidates);
 /// Names of the sets: srgan, vgg, edge.
 const std::vector<std::string>& set_names();
 /// All calls of a set, in both types. Unknown name: InputError.

@@ -62,14 +62,14 @@ template void add_conv2d<bf16>(CaseList&, const Conv2dProblem&, const Passes&);
 template <class T>
 void add_conv2d_activation(CaseList& list, const kernels::Conv2dActivationProblem& a) {
   const Conv2dProblem d = a.conv;
-  list.add(make_case(&TypedOps<T>::conv2d_activation_forward, a, d.bytes(sizeof(T)),
-                     [d](Operands& o) {
-                       const T* x = o.in<T>(d.x_count());
-                       const Filter<T> w = o.filter<T>(d.w_count());
-                       const float* bias = o.in<float>(d.k);
-                       // A slope of 0.2 rounds.
-                       return std::make_tuple(x, w, bias, o.out<T>(d.y_count(), "y", 1.0));
-                     }));
+  list.add(
+      make_case(&TypedOps<T>::conv2d_activation_forward, a, d.bytes(sizeof(T)), [d](Operands& o) {
+        const T* x = o.in<T>(d.x_count());
+        const Filter<T> w = o.filter<T>(d.w_count());
+        const float* bias = o.in<float>(d.k);
+        // A slope of 0.2 rounds.
+        return std::make_tuple(x, w, bias, o.out<T>(d.y_count(), "y", 1.0));
+      }));
 }
 template void add_conv2d_activation<float>(CaseList&, const kernels::Conv2dActivationProblem&);
 template void add_conv2d_activation<bf16>(CaseList&, const kernels::Conv2dActivationProblem&);
@@ -204,8 +204,8 @@ template void add_conv2d_pool<float>(CaseList&, const Conv2dProblem&);
 template void add_conv2d_pool<bf16>(CaseList&, const Conv2dProblem&);
 
 void add_conv2d_wide(CaseList& list, const Conv2dProblem& d) {
-  const double bytes = 2.0 * static_cast<double>(d.x_count() + d.w_count()) +
-                       4.0 * static_cast<double>(d.y_count());
+  const double bytes =
+      2.0 * static_cast<double>(d.x_count() + d.w_count()) + 4.0 * static_cast<double>(d.y_count());
   list.add(make_case(&kernels::KernelTable::conv2d_wide_forward, d, bytes, [d](Operands& o) {
     const bf16* x = o.in<bf16>(d.x_count());
     const Filter<bf16> w = o.filter<bf16>(d.w_count());

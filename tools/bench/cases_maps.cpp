@@ -44,8 +44,7 @@ void add_norm(CaseList& list, const kernels::NormProblem& d) {
     const float* inv_std = o.in<float>(c, Draw::constant(1.7));
     T* dx = o.out<T>(n, "dx", rows);
     float* dgamma = o.out<float>(c, "dgamma", rows);
-    return std::make_tuple(x, dy, gamma, mean, inv_std, dx, dgamma,
-                           o.out<float>(c, "dbeta", rows));
+    return std::make_tuple(x, dy, gamma, mean, inv_std, dx, dgamma, o.out<float>(c, "dbeta", rows));
   }));
   list.add(make_case(&Ops::batchnorm_inference, d, maps<T>(2, n), [=](Operands& o) {
     const T* x = o.in<T>(n, kUnit);
@@ -209,9 +208,8 @@ void add_maps(CaseList& list, Index count) {
     const float* s = o.in<float>(1, Draw::constant(1.5));
     return std::make_tuple(x, s, o.out<T>(count, "y", kOne));
   }));
-  list.add(make_case(&Ops::fill, d, maps<T>(1, count), [=](Operands& o) {
-    return std::make_tuple(o.out<T>(count, "y", kOne));
-  }));
+  list.add(make_case(&Ops::fill, d, maps<T>(1, count),
+                     [=](Operands& o) { return std::make_tuple(o.out<T>(count, "y", kOne)); }));
   const double with_bytes = maps<T>(1, count) + static_cast<double>(count);
   list.add(make_case(&Ops::from_bytes, d, with_bytes, [=](Operands& o) {
     const auto* x = o.in<std::uint8_t>(count, Draw::integers(0, 255));
@@ -246,17 +244,15 @@ void add_untyped(CaseList& list, Index count, const std::vector<Index>& tensors)
     return std::make_tuple(x, o.out<float>(count, "y"));
   }));
   const kernels::RandomProblem random{.count = count, .seed = 7};
-  list.add(
-      make_case(&KernelTable::philox_uniform, random, maps<float>(1, count),
-                [=](Operands& o) { return std::make_tuple(o.out<float>(count, "y")); }));
-  list.add(
-      make_case(&KernelTable::philox_normal, random, maps<float>(1, count),
-                [=](Operands& o) { return std::make_tuple(o.out<float>(count, "y", 64.0)); }));
+  list.add(make_case(&KernelTable::philox_uniform, random, maps<float>(1, count),
+                     [=](Operands& o) { return std::make_tuple(o.out<float>(count, "y")); }));
+  list.add(make_case(&KernelTable::philox_normal, random, maps<float>(1, count),
+                     [=](Operands& o) { return std::make_tuple(o.out<float>(count, "y", 64.0)); }));
   kernels::AdamProblem adam{.count = 0};
   for (const Index n : tensors) adam.count += n;
   // Weight and two moments both ways, the gradient, the copy in bf16.
-  list.add(make_case(
-      &KernelTable::adam, adam, 30.0 * static_cast<double>(adam.count), [=](Operands& o) {
+  list.add(
+      make_case(&KernelTable::adam, adam, 30.0 * static_cast<double>(adam.count), [=](Operands& o) {
         auto* all = o.keep(std::vector<kernels::AdamTensor>());
         for (const Index n : tensors) {
           float* w = o.inout<float>(n, "w", kUnit, kOne);

@@ -53,8 +53,10 @@ std::vector<Series> interleave(const std::vector<std::function<double()>>& conte
       samples[at].push_back(contenders[at]());
     }
     const std::size_t taken = samples.empty() ? 0 : samples.front().size();
+    const double passed = seconds_now() - begin;
+    if (passed >= 10.0 * rule.seconds) break;
     if (taken < static_cast<std::size_t>(rule.least)) continue;
-    if (seconds_now() - begin >= rule.seconds) break;
+    if (passed >= rule.seconds) break;
     // Sorting after every sample would become the measured load.
     if (taken < checked + checked / 8) continue;
     checked = taken;

@@ -8,8 +8,9 @@
 /// How long calls take, and what may be said of two of them. docs/benchmarking.md has the method.
 namespace subpix::tools::bench {
 
-/// When a measurement ends: the median is known to `spread` of itself with 95 % confidence, or
-/// `seconds` are over. Never before `least` samples.
+/// When a measurement ends: the median is known to `spread` of itself with 95 % confidence, from
+/// `least` samples at least; or `seconds` are over, and ten times that where even `least` take
+/// longer.
 struct StopRule {
   double spread = 0.01;
   double seconds = 2.0;
