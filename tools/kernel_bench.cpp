@@ -2,12 +2,12 @@
 // checking what they compute. docs/benchmarking.md says how and what the columns mean.
 
 #include <cstdio>
-#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
 
 #include "engine/core/file.h"
-#include "kernels/api/context_objects.h"
+#include "engine/core/plan.h"
+#include "tools/bench/options.h"
 #include "tools/bench/report.h"
 #include "tools/bench/selection.h"
 #include "tools/main_helper.h"
@@ -25,7 +25,7 @@ constexpr double kSimulatedFlops = 1e9;
 struct Options {
   Selection selection;
   std::vector<std::string> backends = {"auto"};
-  std::string variant, against, json, command;
+  std::string variant, against, plan, json, command;
   int threads = 0;
   double seconds = 1.0, spread = 1.0;
   bool list = false, ceilings_only = false;
@@ -50,7 +50,7 @@ std::vector<std::string> variants_of(const Options& o, const BenchCase& c,
                                      const kernels::Context& ctx, std::string* missing) {
   std::vector<std::string> all = c.variants(ctx);
   if (o.variant == "all") return all;
-  if (o.variant.empty()) return all.empty() ? all : std::vector<std::string>{all.front()};
+  if (o.variant.empty()) return all.empty() ? all : std::vector<std::string>{c.chosen(ctx)};
   for (const std::string& v : all)
     if (v == o.variant) return {v};
   for (const std::string& v : c.unsupported(ctx))
@@ -96,6 +96,7 @@ void bench_backend(const Options& o, const std::vector<Selected>& cases, const s
                    ordered_json& out) {
   const auto device = Device::open(backend, o.threads);
   kernels::Context& ctx = device->context();
+  if (!o.plan.empty()) engine::apply_plan(*device, o.plan);
   check_variant_name(o, cases, ctx);
   const bool simulated = device->backend() == "sim";
   const RivalName rival_name = parse_rival(o.against);
@@ -143,7 +144,7 @@ void bench_backend(const Options& o, const std::vector<Selected>& cases, const s
       } else {
         r = runner.run(c, variant, other ? &*other : nullptr, rival_name.variant);
       }
-      const bool is_default = variant == c.variants(ctx).front();
+      const bool is_default = variant == c.chosen(ctx);
       print_result(c, r, is_default, ceilings);
       std::fflush(stdout);
       out["results"].push_back(to_json(c, s.set, o.selection.sizes.batch, r, is_default, ceilings));
@@ -168,7 +169,7 @@ int run(const Options& o) {
     for (const auto& r : out["results"]) wrong += r["status"] == "wrong";
     all.push_back(std::move(out));
   }
-  std::printf("\n* the default variant of its problem\n");
+  std::printf("\n* the variant that is chosen for its problem\n");
   // One backend is one result; several are a list of them.
   if (!o.json.empty())
     engine::atomic_write(o.json, (all.size() == 1 ? all.front() : all).dump(1) + "\n");
@@ -182,27 +183,13 @@ int run(const Options& o) {
 int main(int argc, char** argv) {
   using namespace subpix::tools;
   bench::Options o;
-  bench::SetOptions& sizes = o.selection.sizes;
   CLI::App app("Checks and times kernels at the problems of SRGAN and VGG19, beside a rival.",
                "kernel_bench");
   app.add_flag("--list", o.list, "names the calls and their variants, runs nothing");
-  app.add_option("--set", o.selection.sets, "srgan, vgg, edge")->delimiter(',');
-  app.add_option("--op", o.selection.ops, "conv2d_forward, or conv2d_forward/bf16")->delimiter(',');
-  app.add_option("--layer", o.selection.layers, "G.blocks, or a network: G, D, VGG")
-      ->delimiter(',');
-  app.add_option("--dtype", o.selection.dtype, "default: both")
-      ->check(CLI::IsMember({"fp32", "bf16"}));
-  app.add_option("--problem", o.selection.problem,
-                 "one convolution instead of a set: N,H,W,C,K,R,S[,stride[,pad]]");
+  bench::add_selection_options(app, o.selection);
   app.add_option("--variant", o.variant, "a variant by name, or all; default: the chosen one");
-  app.add_option("--batch", sizes.batch)->check(CLI::Range(1, 4096))->capture_default_str();
-  app.add_option("--crop", sizes.crop, "HR pixels, a multiple of 32")
-      ->check(CLI::Range(32, 4096))
-      ->capture_default_str();
-  app.add_option("--blocks", sizes.blocks, "of the generator")
-      ->check(CLI::Range(1, 256))
-      ->capture_default_str();
   app.add_option("--backend", o.backends, "auto, cpu, cuda, cudnn, sim, ...")->delimiter(',');
+  app.add_option("--plan", o.plan, "plan file of kernel_tune: which variants are chosen");
   app.add_option("--against", o.against, "rival: BACKEND or BACKEND:VARIANT");
   app.add_option("--threads", o.threads, "compute threads, 0: all")
       ->check(CLI::Range(0, 1024))
@@ -216,11 +203,7 @@ int main(int argc, char** argv) {
   app.add_flag("--ceilings", o.ceilings_only, "measures the device's ceilings alone");
   app.add_option("--json", o.json, "file to write");
   return run_main(argc, argv, app, [&] {
-    for (int i = 0; i < argc; ++i)
-      o.command += (i ? " " : "") +
-                   (i ? std::string(argv[i]) : std::filesystem::path(argv[0]).filename().string());
-    if (sizes.crop % 32 != 0)
-      throw subpix::InputError(subpix::concat("--crop ", sizes.crop, " is no multiple of 32"));
+    o.command = command_of(argc, argv);
     return bench::run(o);
   });
 }

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cstdio>
 #include <ctime>
+#include <filesystem>
 #include <fstream>
 
 namespace subpix::tools {
@@ -34,6 +35,12 @@ std::string utc_now() {
   char date[32];
   std::strftime(date, sizeof date, "%Y-%m-%d %H:%M UTC", std::gmtime(&now));
   return date;
+}
+
+std::string command_of(int argc, const char* const* argv) {
+  std::string command = std::filesystem::path(argv[0]).filename().string();
+  for (int i = 1; i < argc; ++i) command += std::string(" ") + argv[i];
+  return command;
 }
 
 std::string processor_name() {

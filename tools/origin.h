@@ -10,6 +10,8 @@ namespace subpix::tools {
 std::string source_commit();
 /// Now, "2026-01-31 09:05 UTC".
 std::string utc_now();
+/// A program's command line as it can be typed again, without the program's folder.
+std::string command_of(int argc, const char* const* argv);
 /// The host's processor, as the system names it; empty where it does not.
 std::string processor_name();
 

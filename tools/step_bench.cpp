@@ -383,9 +383,7 @@ int main(int argc, char** argv) {
                "only ops, launches and bytes, without times; on sim nothing is executed");
   app.add_option("--json", o.json, "file to write");
   return run_main(argc, argv, app, [&] {
-    for (int i = 0; i < argc; ++i)
-      o.command += (i ? " " : "") +
-                   (i ? std::string(argv[i]) : std::filesystem::path(argv[0]).filename().string());
+    o.command = command_of(argc, argv);
     o.step = given;
     const bool named = !o.name.empty();
     if (named) o.step = options_of(reference_step(o.name));

@@ -21,8 +21,11 @@ struct BenchCase {
   Index times = 1;    ///< how often a training step makes this call
   double flops = 0, bytes = 0;
 
-  /// Variants that take the problem, in the table's order: the first is the default.
+  /// Variants that take the problem, in the table's order: the first is the default where no plan
+  /// is read.
   std::function<std::vector<std::string>(const kernels::Context&)> variants;
+  /// The variant that a call would use: plan, override or the first that takes the problem.
+  std::function<std::string(const kernels::Context&)> chosen;
   /// The op's other variants.
   std::function<std::vector<std::string>(const kernels::Context&)> unsupported;
   /// One call of that variant on operands made by this call. Error where there is none.
@@ -57,6 +60,9 @@ BenchCase make_case(Member member, const Problem& problem, double bytes, Build b
     return all;
   };
   made.variants = [listed](const kernels::Context& ctx) { return listed(ctx, true); };
+  made.chosen = [member, problem](const kernels::Context& ctx) {
+    return std::string(op_of(ctx.table(), member).select(ctx, problem).name);
+  };
   made.unsupported = [listed](const kernels::Context& ctx) { return listed(ctx, false); };
   made.bind = [member, problem, build](kernels::Context& ctx, const std::string& variant,
                                        Operands& operands) -> std::function<void()> {

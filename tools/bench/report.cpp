@@ -56,7 +56,7 @@ std::uint64_t counter(const Result& r, const std::string& wanted) {
 }  // namespace
 
 void print_heading(const std::string& title, bool simulated) {
-  std::printf("\n%s\n", title.c_str());
+  std::printf("\n%s%s\n", title.c_str(), simulated ? ", counted by the simulator" : "");
   if (simulated)
     std::printf("  %-12s %-38s %-20s %9s %10s %9s %9s %9s  %s\n", "layer", "problem", "variant",
                 "launches", "blocks", "mma", "wgmma", "barriers", "predicted us (H200 data sheet)");
@@ -76,7 +76,7 @@ void print_result(const BenchCase& c, const Result& r, bool is_default, const Ce
                 static_cast<unsigned long long>(counter(r, "mma")),
                 static_cast<unsigned long long>(counter(r, "wgmma")),
                 static_cast<unsigned long long>(counter(r, "block_barriers")),
-                short_number(roofline_us(ceilings, c.op, c.flops, c.bytes)).c_str());
+                text("%.3g", roofline_us(ceilings, c.op, c.flops, c.bytes)).c_str());
     return;
   }
   if (!r.times) {

@@ -63,8 +63,8 @@ class Runner {
  public:
   Runner(Bench bench, Bench oracle, RunOptions options);
 
-  /// Times `variant` of the case; rival: null, or whom to compare with, by rival_variant (empty: its
-  /// default). Never throws for what a case does wrong: the status says it.
+  /// Times `variant` of the case; rival: null, or whom to compare with, by rival_variant (empty:
+  /// its default). Never throws for what a case does wrong: the status says it.
   Result run(const BenchCase& c, const std::string& variant, const Bench* rival = nullptr,
              const std::string& rival_variant = "");
   /// Runs it under the simulator and counts.

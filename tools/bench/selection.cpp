@@ -76,6 +76,8 @@ kernels::Conv2dProblem parse_problem(const std::string& text) {
 }
 
 std::vector<Selected> select_cases(const Selection& s) {
+  if (s.sizes.crop % 32 != 0)
+    throw InputError(concat("--crop ", s.sizes.crop, " is no multiple of 32"));
   std::vector<Selected> all;
   if (!s.problem.empty()) {
     for (BenchCase& c : cases_of(parse_problem(s.problem)))
