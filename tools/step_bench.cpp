@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "engine/core/file.h"
 #include "tools/main_helper.h"
@@ -279,25 +280,27 @@ int run(Options& o) {
   set_sim_execution(execute);
   const DType type = apply_precision(*device, o);
   if (!o.ceilings.empty()) read_ceilings(o.ceilings, o.step.precision);
-  const Folder folder(o.save_start);
+  std::optional<Folder> folder(std::in_place, o.save_start);
 
   std::unique_ptr<Workload> workload;
   TrainingWorkload* training = nullptr;
   if (o.step.mode == "infer") {
     auto inference = std::make_unique<InferenceWorkload>(*device, o.step);
-    if (!o.save_start.empty()) inference->save(folder.path());
+    if (!o.save_start.empty()) inference->save(folder->path());
     workload = std::move(inference);
   } else {
-    auto made = std::make_unique<TrainingWorkload>(*device, o.step, type, folder.path());
+    auto made = std::make_unique<TrainingWorkload>(*device, o.step, type, folder->path());
     training = made.get();
     workload = std::move(made);
     if (!o.save_start.empty()) {
-      training->save(folder.path());
+      training->save(folder->path());
       if (training->vgg() && training->vgg()->drawn.empty())
-        std::filesystem::copy_file(training->vgg()->path, folder.path() / "vgg.safetensors",
+        std::filesystem::copy_file(training->vgg()->path, folder->path() / "vgg.safetensors",
                                    std::filesystem::copy_options::overwrite_existing);
     }
   }
+
+  if (o.save_start.empty()) folder.reset();  // everything drawn was loaded
 
   ordered_json out = describe(o, *device);
   out["generator_parameters"] = workload->generator_parameters();
@@ -406,6 +409,7 @@ int main(int argc, char** argv) {
     o.step.vgg = given.vgg;
     if (!named && !given.vgg.empty()) o.step.vgg_layer = vgg_layer;
     if (!o.step.vgg_layer.empty()) take(layer, o.step.vgg_layer, vgg_layer);
+    if (o.step.mode == "infer") o.step.batch = 1;
     if (o.step.mode == "infer" && (o.step.width == 0 || o.step.height == 0))
       throw subpix::InputError("--mode infer needs --width and --height of the LR picture");
     return run(o);
