@@ -231,6 +231,8 @@ def commands(args, start):
         baseline += ["--vgg-layer", args.vgg_layer]
     if args.vgg:
         bench += ["--vgg", args.vgg]
+    if args.tile is not None:
+        bench += ["--tile", str(args.tile)]
     if args.ceilings:
         bench += ["--ceilings", args.ceilings]
     if args.precision:
@@ -323,6 +325,7 @@ def main():
     parser.add_argument("--mode", choices=["srresnet", "srgan", "infer"], help="instead of --step (srresnet)")
     for name in ("batch", "blocks", "channels", "crop", "scale", "width", "height"):
         parser.add_argument(f"--{name}", type=int)
+    parser.add_argument("--tile", type=int, help="of Subpix's upscaling: LR pixels; 0: whole picture, -1: auto")
     parser.add_argument("--vgg", help="VGG19 weights")
     parser.add_argument("--vgg-layer")
     parser.add_argument("--precision", choices=["fp32", "tf32", "bf16"])

@@ -131,7 +131,7 @@ ordered_json describe(const Options& o, Device& device) {
                    {"crop", s.crop},
                    {"scale", s.scale},
                    {"vgg_layer", s.vgg_layer.empty() ? ordered_json() : ordered_json(s.vgg_layer)}};
-  if (s.mode == "infer") out.update({{"width", s.width}, {"height", s.height}});
+  if (s.mode == "infer") out.update({{"width", s.width}, {"height", s.height}, {"tile", s.tile}});
   return out;
 }
 
@@ -363,6 +363,9 @@ int main(int argc, char** argv) {
   width->check(CLI::Range(1, 100000));
   auto* height = app.add_option("--height", given.height, "LR pixels, mode infer");
   height->check(CLI::Range(1, 100000));
+  auto* tile = app.add_option("--tile", given.tile, "mode infer: LR pixels; 0: whole, -1: auto")
+                   ->check(CLI::Range(-1, 100000));
+  tile->capture_default_str();
   app.add_option("--threads", o.threads, "compute threads, 0: all")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
@@ -405,6 +408,7 @@ int main(int argc, char** argv) {
     take(scale, o.step.scale, given.scale);
     take(width, o.step.width, given.width);
     take(height, o.step.height, given.height);
+    take(tile, o.step.tile, given.tile);
     o.step.precision = given.precision;
     o.step.vgg = given.vgg;
     if (!named && !given.vgg.empty()) o.step.vgg_layer = vgg_layer;
