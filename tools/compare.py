@@ -179,6 +179,10 @@ def page(result):
         launches = f"{counts['launches']} launches, " if counts.get("launches") is not None else ""
         lines += ["", f"One step of Subpix: {counts['op_calls']} op calls, {launches}at least "
                   f"{counts['least_bytes'] / 1e6:.1f} MB moved."]
+    kernels = {side: rounds[0][side][0].get("kernels") for side in forms}
+    if any(kernels.values()):
+        lines += ["", "Kernels that PyTorch launches in one step: " + ", ".join(
+            f"{side} {count or 'not told'}" for side, count in kernels.items()) + "."]
     rows = phase_rows(rounds, rival)
     lines += ["", f"| phase | Subpix ms | PyTorch {rival} ms | ratio |", "|---|---:|---:|---:|"]
     for name, mine, theirs in rows:
