@@ -162,7 +162,7 @@ def page(result):
                      "(time does not depend on weights)")
     lines += ["", f"**Ratio {s['ratio']:.3f}** (rounds: {s['ratio_min']:.3f} to {s['ratio_max']:.3f}; below 1: "
               "Subpix takes less time)", "", f"![times]({name_of_file(result)}.svg)", "",
-              "| | ms | images/s | device memory MiB | process MiB |", "|---|---:|---:|---:|---:|"]
+              "| | ms | images/s | tensors MiB | process MiB |", "|---|---:|---:|---:|---:|"]
     for side in ["subpix"] + forms:
         ms = medians(rounds, side)
         memory = [r["memory"] for one in rounds for r in one.get(side, [])]
@@ -170,7 +170,7 @@ def page(result):
         process = max(m["process_peak_bytes"] for m in memory) / 2 ** 20
         label = "Subpix" if side == "subpix" else f"PyTorch {side}"
         lines.append(f"| {label} | {ms:.2f} | {settings['batch'] * 1e3 / ms:.1f} | "
-                     f"{f'{device:.0f}' if device else 'not measured yet'} | {process:.0f} |")
+                     f"{f'{device:.0f}' if device else 'not told'} | {process:.0f} |")
     for form, why in (result.get("without") or {}).items():
         lines.append(f"| PyTorch {form} | {why['status']}: {why['reason']} | | | |")
     lines += [f"| {label} | {ms:.3f} | {settings['batch'] * 1e3 / ms:.1f} | | |" for label, ms in report_steps.floors(ours)]
@@ -179,11 +179,15 @@ def page(result):
         launches = f"{counts['launches']} launches, " if counts.get("launches") is not None else ""
         lines += ["", f"One step of Subpix: {counts['op_calls']} op calls, {launches}at least "
                   f"{counts['least_bytes'] / 1e6:.1f} MB moved."]
+    kernels = {side: rounds[0][side][0].get("kernels") for side in forms}
+    if any(kernels.values()):
+        lines += ["", "Kernels that PyTorch launches in one step: " + ", ".join(
+            f"{side} {count or 'not told'}" for side, count in kernels.items()) + "."]
     rows = phase_rows(rounds, rival)
     lines += ["", f"| phase | Subpix ms | PyTorch {rival} ms | ratio |", "|---|---:|---:|---:|"]
     for name, mine, theirs in rows:
         cells = [f"{ms:.2f}" if ms is not None else "part of another" for ms in (mine, theirs)]
-        ratio = f"{mine / theirs:.2f}" if mine is not None and theirs else ""
+        ratio = f"{mine / theirs:.2f}" if mine is not None and theirs else "-"
         lines.append(f"| {name} | {cells[0]} | {cells[1]} | {ratio} |")
     lines += ["", "| round | Subpix ms | rival ms | rival | ratio |", "|---|---:|---:|---|---:|"]
     for number, one in enumerate(s["rounds"], 1):
@@ -231,6 +235,8 @@ def commands(args, start):
         baseline += ["--vgg-layer", args.vgg_layer]
     if args.vgg:
         bench += ["--vgg", args.vgg]
+    if args.tile is not None:
+        bench += ["--tile", str(args.tile)]
     if args.ceilings:
         bench += ["--ceilings", args.ceilings]
     if args.precision:
@@ -323,6 +329,7 @@ def main():
     parser.add_argument("--mode", choices=["srresnet", "srgan", "infer"], help="instead of --step (srresnet)")
     for name in ("batch", "blocks", "channels", "crop", "scale", "width", "height"):
         parser.add_argument(f"--{name}", type=int)
+    parser.add_argument("--tile", type=int, help="of Subpix's upscaling: LR pixels; 0: whole picture, -1: auto")
     parser.add_argument("--vgg", help="VGG19 weights")
     parser.add_argument("--vgg-layer")
     parser.add_argument("--precision", choices=["fp32", "tf32", "bf16"])

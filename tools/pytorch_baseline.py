@@ -290,6 +290,19 @@ def divided(workload, args, keep):
     return sum(times.values())
 
 
+def count_kernels(workload):
+    """Kernels on the device in one step, as PyTorch's profiler sees them; None where it cannot look."""
+    try:
+        from torch.profiler import ProfilerActivity, profile
+        with profile(activities=[ProfilerActivity.CUDA]) as watched:
+            workload.run()
+            torch.cuda.synchronize()
+        names = [e.name for e in watched.events() if e.device_type == torch.autograd.DeviceType.CUDA]
+        return sum(not name.startswith(("Memcpy", "Memset")) for name in names) or None
+    except Exception:  # a count beside the time: without the profiler's library the time still stands
+        return None
+
+
 def time_form(form, args):
     if args.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -317,6 +330,7 @@ def time_form(form, args):
         if eager:
             for _ in range(args.steps):
                 divided(workload, args, phases)
+    kernels = count_kernels(workload) if args.device == "cuda" else None
     losses = workload.loss_values()
     for name, value in losses.items():
         if not abs(value) < float("inf"):
@@ -327,6 +341,7 @@ def time_form(form, args):
     result["memory"] = {"process_peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
     if args.device == "cuda":
         result["memory"]["device_peak_bytes"] = torch.cuda.max_memory_allocated()
+        result["kernels"] = kernels
     result["losses"] = losses
     result["step_ms"] = [round(ms, 4) for ms in samples]
     return result
@@ -385,6 +400,8 @@ def parse():
     for name, value in defaults.items():
         if getattr(args, name) is None:
             setattr(args, name, value)
+    if args.mode == "infer":
+        args.batch = 1
     if args.strip_rows is None:
         # Whole pictures where the memory is there for them.
         args.strip_rows = 120 if args.device == "cpu" and args.width * args.height > 480 * 320 else 0

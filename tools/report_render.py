@@ -92,13 +92,14 @@ code { font: 14px ui-monospace, monospace; background: #f2f4f7; padding: 1px 4px
 .wide { overflow-x: auto; margin: 12px 0 20px; }
 table { border-collapse: collapse; font-size: 14.5px; }
 th, td { padding: 5px 12px 5px 0; text-align: left; vertical-align: top; border-bottom: 1px solid #e7eaee; }
-th { border-bottom: 2px solid #c6ccd4; font-weight: 600; }
-td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+th { border-bottom: 2px solid #c6ccd4; font-weight: 600; vertical-align: bottom; max-width: 8em; }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
+td.n { white-space: nowrap; }
 td.missing { color: #5b6472; font-style: italic; white-space: nowrap; }
 td.s { white-space: nowrap; }
 td { max-width: 34em; }
 figure { margin: 16px 0 24px; overflow-x: auto; }
-figure svg { max-width: 100%; height: auto; min-width: 620px; display: block; }
+figure svg { max-width: 100%; height: auto; min-width: 740px; display: block; }
 """
 
 

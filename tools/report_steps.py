@@ -190,7 +190,7 @@ def summary_lines(compares):
                      f"{middle['rival_ms']:.1f} ({middle['rival']}) | {s['ratio']:.2f} | {s['ratio_min']:.2f} to "
                      f"{s['ratio_max']:.2f} |")
     if not any(r["settings"]["backend"] == "cuda" for r in compares):
-        lines.append(f"| training and upscaling on a GPU | {MISSING} | | | | |")
+        lines.append(f"| training and upscaling on a GPU | - | {MISSING} | {MISSING} | - | - |")
     lines += ["", "Below 1: Subpix takes less time."]
     for origin in dict.fromkeys(compare_origin(r) for r in compares):
         lines += ["", "Measured on: " + origin]

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "engine/core/file.h"
 #include "tools/main_helper.h"
@@ -130,7 +131,7 @@ ordered_json describe(const Options& o, Device& device) {
                    {"crop", s.crop},
                    {"scale", s.scale},
                    {"vgg_layer", s.vgg_layer.empty() ? ordered_json() : ordered_json(s.vgg_layer)}};
-  if (s.mode == "infer") out.update({{"width", s.width}, {"height", s.height}});
+  if (s.mode == "infer") out.update({{"width", s.width}, {"height", s.height}, {"tile", s.tile}});
   return out;
 }
 
@@ -279,25 +280,27 @@ int run(Options& o) {
   set_sim_execution(execute);
   const DType type = apply_precision(*device, o);
   if (!o.ceilings.empty()) read_ceilings(o.ceilings, o.step.precision);
-  const Folder folder(o.save_start);
+  std::optional<Folder> folder(std::in_place, o.save_start);
 
   std::unique_ptr<Workload> workload;
   TrainingWorkload* training = nullptr;
   if (o.step.mode == "infer") {
     auto inference = std::make_unique<InferenceWorkload>(*device, o.step);
-    if (!o.save_start.empty()) inference->save(folder.path());
+    if (!o.save_start.empty()) inference->save(folder->path());
     workload = std::move(inference);
   } else {
-    auto made = std::make_unique<TrainingWorkload>(*device, o.step, type, folder.path());
+    auto made = std::make_unique<TrainingWorkload>(*device, o.step, type, folder->path());
     training = made.get();
     workload = std::move(made);
     if (!o.save_start.empty()) {
-      training->save(folder.path());
+      training->save(folder->path());
       if (training->vgg() && training->vgg()->drawn.empty())
-        std::filesystem::copy_file(training->vgg()->path, folder.path() / "vgg.safetensors",
+        std::filesystem::copy_file(training->vgg()->path, folder->path() / "vgg.safetensors",
                                    std::filesystem::copy_options::overwrite_existing);
     }
   }
+
+  if (o.save_start.empty()) folder.reset();  // everything drawn was loaded
 
   ordered_json out = describe(o, *device);
   out["generator_parameters"] = workload->generator_parameters();
@@ -360,6 +363,9 @@ int main(int argc, char** argv) {
   width->check(CLI::Range(1, 100000));
   auto* height = app.add_option("--height", given.height, "LR pixels, mode infer");
   height->check(CLI::Range(1, 100000));
+  auto* tile = app.add_option("--tile", given.tile, "mode infer: LR pixels; 0: whole, -1: auto")
+                   ->check(CLI::Range(-1, 100000));
+  tile->capture_default_str();
   app.add_option("--threads", o.threads, "compute threads, 0: all")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
@@ -400,10 +406,12 @@ int main(int argc, char** argv) {
     take(scale, o.step.scale, given.scale);
     take(width, o.step.width, given.width);
     take(height, o.step.height, given.height);
+    take(tile, o.step.tile, given.tile);
     o.step.precision = given.precision;
     o.step.vgg = given.vgg;
     if (!named && !given.vgg.empty()) o.step.vgg_layer = vgg_layer;
     if (!o.step.vgg_layer.empty()) take(layer, o.step.vgg_layer, vgg_layer);
+    if (o.step.mode == "infer") o.step.batch = 1;
     if (o.step.mode == "infer" && (o.step.width == 0 || o.step.height == 0))
       throw subpix::InputError("--mode infer needs --width and --height of the LR picture");
     return run(o);

@@ -18,6 +18,7 @@ struct StepOptions {
   bool seeded_vgg = false;  ///< layers that the file lacks are drawn from a seed
   Index batch = 4, blocks = 16, channels = 64, crop = 96, scale = 4;
   Index width = 0, height = 0;  ///< of the LR picture, mode "infer"
+  Index tile = -1;              ///< models::Upscaler::Options::tile
 };
 
 /// A step by name, so that everybody means the same by it.

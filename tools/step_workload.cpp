@@ -189,8 +189,7 @@ InferenceWorkload::InferenceWorkload(Device& device, const StepOptions& o)
   generator_.set_training(false);
   const std::size_t of_device = device.context().device().memory_bytes / 4;
   upscaler_ = std::make_unique<models::Upscaler>(
-      device, generator_,
-      models::Upscaler::Options{models::Upscaler::kAutoTile, std::max(kHostMemory, of_device)});
+      device, generator_, models::Upscaler::Options{o.tile, std::max(kHostMemory, of_device)});
   engine::Philox random(kDataSeed);
   picture_ = random_bytes(static_cast<std::size_t>(o.width * o.height * 3), random);
 }
@@ -204,11 +203,6 @@ void InferenceWorkload::step(PhaseClock& clock) {
   clock.start();
   step();
   clock.cut("network");
-}
-
-bool InferenceWorkload::tiled() const {
-  const models::Upscaler::Plan plan = upscaler_->plan(options_.height, options_.width);
-  return plan.piece_h < options_.height || plan.piece_w < options_.width;
 }
 
 void InferenceWorkload::save(const std::filesystem::path& folder) const {

@@ -90,7 +90,6 @@ class InferenceWorkload final : public Workload {
   void step(PhaseClock& clock) override;
   Index images() const override { return 1; }
   Index generator_parameters() const override { return generator_.parameter_count(); }
-  bool tiled() const;
   void save(const std::filesystem::path& folder) const;
 
  private:

@@ -116,7 +116,7 @@ class Compare(unittest.TestCase):
                      "1")
         page = self.page()
         for words in ("date: ", "commit: ", "machine: ", "command: ", "**Ratio 0.800**", "![times](out.svg)",
-                      "| generator_forward | 20.00 | 25.00 | 0.80 |", "| pixel_loss | 1.00 | part of another |",
+                      "| generator_forward | 20.00 | 25.00 | 0.80 |", "| pixel_loss | 1.00 | part of another | - |",
                       "Losses of the first 2 steps agree"):
             self.assertIn(words, page)
         xml.dom.minidom.parse(os.path.join(self.tmp, "out.svg"))

@@ -55,8 +55,8 @@ class StepBench(unittest.TestCase):
                                     "copy_gbps": {"value": 10.0, "status": "measured"},
                                     "grid_barrier_us": {"value": None, "status": "not measured"}}}, file)
         start = os.path.join(self.tmp, "start")
-        r = self.bench("--backend", "reference", "--step", "srgan-vgg54-16", "--vgg-layer", "conv2_1", *TINY, *ONCE,
-                       "--losses", "2", "--save-start", start, "--ceilings", ceilings)
+        r = self.bench("--precision", "fp32", "--step", "srgan-vgg54-16", "--vgg-layer", "conv2_1", *TINY, *ONCE, "--losses",
+                       "2", "--save-start", start, "--ceilings", ceilings)
         self.assertEqual(r["step"], "srgan-vgg54-16")
         self.assertEqual(r["altered"], ["batch", "blocks", "channels", "crop", "vgg-layer"])
         self.assertEqual(r["vgg"]["drawn"], ["conv1_1", "conv1_2", "conv2_1"])
