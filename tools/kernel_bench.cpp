@@ -2,6 +2,7 @@
 // checking what they compute. docs/benchmarking.md says how and what the columns mean.
 
 #include <cstdio>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
 
@@ -28,7 +29,7 @@ struct Options {
   std::string variant, against, plan, json, command;
   int threads = 0;
   double seconds = 1.0, spread = 1.0;
-  bool list = false, ceilings_only = false;
+  bool list = false, ceilings_only = false, resume = false;
 };
 
 ordered_json describe(Device& device, int threads) {
@@ -92,8 +93,35 @@ void list_cases(const std::vector<Selected>& cases, const kernels::Context& ctx)
   }
 }
 
+/// Results that a run before this one left in its file: of the same commit and device.
+ordered_json earlier_results(const Options& o, const ordered_json& out) {
+  if (!o.resume || !std::filesystem::exists(o.json)) return ordered_json::array();
+  constexpr std::uint64_t kLargestFile = std::uint64_t{1} << 28;
+  ordered_json all = ordered_json::parse(engine::read_text(o.json, kLargestFile), nullptr, false);
+  if (all.is_object()) all = ordered_json::array({all});
+  if (!all.is_array())
+    throw InputError(concat("--resume: '", o.json, "' is no result of kernel_bench; remove it"));
+  for (const ordered_json& one : all)
+    if (one.is_object() && one.value("schema", "") == out["schema"] &&
+        one.value("commit", "") == out["commit"] && one.contains("device") &&
+        one["device"] == out["device"] && one.contains("results") && one["results"].is_array())
+      return one["results"];
+  return ordered_json::array();
+}
+
+bool holds_result(const ordered_json& earlier, const ordered_json& wanted) {
+  for (const ordered_json& one : earlier) {
+    bool same = one.is_object();
+    for (const char* key : {"op", "dtype", "set", "layer", "batch", "problem", "variant"})
+      same = same && one.contains(key) && one[key] == wanted[key];
+    if (same) return true;
+  }
+  return false;
+}
+
+/// Times the cases on one backend into `out`; save() after each result.
 void bench_backend(const Options& o, const std::vector<Selected>& cases, const std::string& backend,
-                   ordered_json& out) {
+                   ordered_json& out, const std::function<void()>& save) {
   const auto device = Device::open(backend, o.threads);
   kernels::Context& ctx = device->context();
   if (!o.plan.empty()) engine::apply_plan(*device, o.plan);
@@ -105,7 +133,9 @@ void bench_backend(const Options& o, const std::vector<Selected>& cases, const s
 
   RunOptions run;
   run.rule = {.spread = o.spread / 100.0, .seconds = o.seconds};
-  run.cache_bytes = host_cache_bytes();
+  // Of a GPU: more than the L2 of those that there are.
+  constexpr std::size_t kGpuCache = std::size_t{128} << 20;
+  run.cache_bytes = ctx.device().compute_major > 0 ? kGpuCache : host_cache_bytes();
   std::printf("%s\n", device->description().c_str());
   const Ceilings ceilings =
       simulated ? Ceilings::data_sheet() : Ceilings::measure(*device, run.cache_bytes, run.rule);
@@ -113,6 +143,8 @@ void bench_backend(const Options& o, const std::vector<Selected>& cases, const s
   out["device"] = describe(*device, o.threads);
   out["ceilings"] = to_json(ceilings);
   if (o.ceilings_only) return;
+  const ordered_json earlier = earlier_results(o, out);
+  out["results"] = earlier;
 
   const auto reference = Device::open("reference");
   Runner runner({device->backend(), ctx}, {reference->backend(), reference->context()}, run);
@@ -134,9 +166,10 @@ void bench_backend(const Options& o, const std::vector<Selected>& cases, const s
       continue;
     }
     for (const std::string& variant : variants) {
-      Result r;
+      Result r{.backend = device->backend(), .variant = variant};
+      const Index batch = o.selection.sizes.batch;
+      if (holds_result(earlier, to_json(c, s.set, batch, r, false, ceilings))) continue;
       if (simulated && c.flops > kSimulatedFlops) {
-        r = {.backend = device->backend(), .variant = variant};
         r.status = Status::Unavailable;
         r.note = "too large for the simulator; try a smaller --batch, --crop or --problem";
       } else if (simulated) {
@@ -147,9 +180,12 @@ void bench_backend(const Options& o, const std::vector<Selected>& cases, const s
       const bool is_default = variant == c.chosen(ctx);
       print_result(c, r, is_default, ceilings);
       std::fflush(stdout);
-      out["results"].push_back(to_json(c, s.set, o.selection.sizes.batch, r, is_default, ceilings));
+      out["results"].push_back(to_json(c, s.set, batch, r, is_default, ceilings));
+      save();
     }
   }
+  if (!earlier.empty())
+    std::printf("\n%zu results kept from the last run in %s\n", earlier.size(), o.json.c_str());
 }
 
 int run(const Options& o) {
@@ -165,14 +201,20 @@ int run(const Options& o) {
         {"schema", "subpix-kernel-bench-1"}, {"device", nullptr},    {"date", utc_now()},
         {"commit", source_commit()},         {"command", o.command}, {"ceilings", nullptr},
         {"results", ordered_json::array()}};
-    bench_backend(o, cases, backend, out);
+    // After each result, so that an interrupted run leaves what it has. One backend is one object;
+    // several are a list of them.
+    const auto save = [&] {
+      if (o.json.empty()) return;
+      ordered_json file = all;
+      file.push_back(out);
+      engine::atomic_write(o.json, (file.size() == 1 ? file.front() : file).dump(1) + "\n");
+    };
+    bench_backend(o, cases, backend, out, save);
+    save();
     for (const auto& r : out["results"]) wrong += r["status"] == "wrong";
     all.push_back(std::move(out));
   }
   std::printf("\n* the variant that is chosen for its problem\n");
-  // One backend is one result; several are a list of them.
-  if (!o.json.empty())
-    engine::atomic_write(o.json, (all.size() == 1 ? all.front() : all).dump(1) + "\n");
   if (wrong > 0) complain("kernel_bench", concat(wrong, " results are wrong; see the table"));
   return wrong > 0 ? kInternalError : kSuccess;
 }
@@ -201,7 +243,10 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(0.01, 100.0))
       ->capture_default_str();
   app.add_flag("--ceilings", o.ceilings_only, "measures the device's ceilings alone");
-  app.add_option("--json", o.json, "file to write");
+  auto* json = app.add_option("--json", o.json, "file to write, after each result");
+  app.add_flag("--resume", o.resume,
+               "keeps what the file of --json holds of this commit and device")
+      ->needs(json);
   return run_main(argc, argv, app, [&] {
     o.command = command_of(argc, argv);
     return bench::run(o);

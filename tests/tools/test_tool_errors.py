@@ -16,6 +16,20 @@ BIN = ""  # set from the command line
 
 # (program, arguments, words that the sentence must contain); {tmp} is an empty folder.
 PROGRAM_CASES = [
+    ("kernel_bench", ["--bogus"], ["--bogus"]),
+    ("kernel_bench", ["--set", "srgam"], ["'srgam'", "'srgan'"]),
+    ("kernel_bench", ["--op", "conv2d_forwrd"], ["'conv2d_forwrd'", "'conv2d_forward'"]),
+    ("kernel_bench", ["--layer", "G.block"], ["'G.block'", "'G.blocks'"]),
+    ("kernel_bench", ["--backend", "reference", "--op", "add", "--variant", "referense"], ["'referense'", "'reference'"]),
+    ("kernel_bench", ["--crop", "40"], ["--crop 40", "32"]),
+    ("kernel_bench", ["--problem", "1,8,8,3,4,2,2"], ["r is 2"]),
+    ("kernel_bench", ["--problem", "1,8,x"], ["--problem '1,8,x'"]),
+    ("kernel_bench", ["--backend", "abacus"], ["abacus", "reference"]),
+    ("kernel_bench", ["--resume"], ["--resume", "--json"]),
+    ("kernel_bench", ["--backend", "reference", "--plan", "{tmp}/no.json"], ["no.json"]),
+    ("kernel_tune", [], ["--out"]),
+    ("kernel_tune", ["--backend", "reference", "--set", "edg", "--out", "{tmp}/p.json"], ["'edge'"]),
+    ("srgan_upscale", ["--weights", "w", "--plan"], ["--plan"]),
     ("step_bench", ["--bogus"], ["--bogus"]),
     ("step_bench", ["--mode", "gan"], ["--mode", "srresnet"]),
     ("step_bench", ["--batch", "0"], ["--batch"]),

@@ -54,7 +54,7 @@ std::vector<Series> interleave(const std::vector<std::function<double()>>& conte
     }
     const std::size_t taken = samples.empty() ? 0 : samples.front().size();
     const double passed = seconds_now() - begin;
-    if (passed >= 10.0 * rule.seconds) break;
+    if (taken >= kFewest && passed >= 10.0 * rule.seconds) break;
     if (taken < static_cast<std::size_t>(rule.least)) continue;
     if (passed >= rule.seconds) break;
     // Sorting after every sample would become the measured load.
@@ -70,9 +70,10 @@ std::vector<Series> interleave(const std::vector<std::function<double()>>& conte
 }
 
 Ratio ratio_of(const Series& ours, const Series& rival) {
+  const bool enough = std::min(ours.us.size(), rival.us.size()) >= kFewest;
   return {ours.spread.median / rival.spread.median, ours.median.low / rival.median.high,
           ours.median.high / rival.median.low,
-          ours.median.high < rival.median.low || rival.median.high < ours.median.low};
+          enough && (ours.median.high < rival.median.low || rival.median.high < ours.median.low)};
 }
 
 }  // namespace subpix::tools::bench

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <functional>
 #include <vector>
 
@@ -9,8 +10,10 @@
 namespace subpix::tools::bench {
 
 /// When a measurement ends: the median is known to `spread` of itself with 95 % confidence, from
-/// `least` samples at least; or `seconds` are over, and ten times that where even `least` take
-/// longer.
+/// `least` samples at least; or `seconds` are over; where even `least` take ten times that, with
+/// the samples there are, but never fewer than kFewest.
+inline constexpr std::size_t kFewest =
+    6;  ///< of which the range holds the median with 97 % confidence
 struct StopRule {
   double spread = 0.01;
   double seconds = 2.0;
@@ -42,7 +45,7 @@ std::vector<Series> interleave(const std::vector<std::function<double()>>& conte
 /// Time of `ours` over time of `rival`: below 1 ours is quicker.
 struct Ratio {
   double value, low, high;
-  bool claim;  ///< the intervals of the two medians do not overlap
+  bool claim;  ///< kFewest samples each, and the intervals of the two medians do not overlap
 };
 Ratio ratio_of(const Series& ours, const Series& rival);
 
