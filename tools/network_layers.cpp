@@ -9,12 +9,7 @@ namespace subpix::tools {
 namespace {
 constexpr Index kDenseUnits = 1024;  // of the discriminator
 constexpr Index kDiscriminatorMaps = 64;
-// Of VGG19: convolutions and channels of each stage; a pooling ends it.
-struct VggStage {
-  int convolutions;
-  Index channels;
-};
-constexpr std::array<VggStage, 5> kVggStages = {{{2, 64}, {2, 128}, {4, 256}, {4, 512}, {4, 512}}};
+constexpr std::array<std::size_t, 5> kVggStages = {2, 2, 4, 4, 4};  // a pooling ends each
 }  // namespace
 
 std::vector<NetworkLayer> generator_layers(const GeneratorSize& size, Index n, Index h, Index w) {
@@ -45,17 +40,23 @@ std::vector<NetworkLayer> discriminator_layers(Index n, Index crop) {
   return all;
 }
 
-std::vector<NetworkLayer> vgg19_layers(Index n, Index crop, std::size_t count) {
+const std::vector<Index>& vgg19_widths() {
+  static const std::vector<Index> widths = {64,  64,  128, 128, 256, 256, 256, 256,
+                                            512, 512, 512, 512, 512, 512, 512, 512};
+  return widths;
+}
+
+std::vector<NetworkLayer> vgg19_layers(Index n, Index crop, const std::vector<Index>& widths) {
   std::vector<NetworkLayer> all;
   Index side = crop, in = 3;
   for (std::size_t stage = 0; stage < kVggStages.size(); ++stage) {
-    const auto& [convolutions, channels] = kVggStages[stage];
-    for (int i = 0; i < convolutions; ++i) {
-      if (count > 0 && all.size() == count) return all;
+    for (std::size_t i = 0; i < kVggStages[stage]; ++i) {
+      if (all.size() == widths.size()) return all;
+      const Index out = widths[all.size()];
       all.push_back({.name = concat("VGG.conv", stage + 1, "_", i + 1),
-                     .conv = {n, side, side, in, channels, 3, 3, 1, 1},
-                     .pooled = i + 1 == convolutions});
-      in = channels;
+                     .conv = {n, side, side, in, out, 3, 3, 1, 1},
+                     .pooled = i + 1 == kVggStages[stage]});
+      in = out;
     }
     side /= 2;
   }

@@ -27,7 +27,9 @@ struct GeneratorSize {
 std::vector<NetworkLayer> generator_layers(const GeneratorSize& size, Index n, Index h, Index w);
 /// crop: HR pixels of a side.
 std::vector<NetworkLayer> discriminator_layers(Index n, Index crop);
-/// The first `count` convolutions, all if it is 0.
-std::vector<NetworkLayer> vgg19_layers(Index n, Index crop, std::size_t count = 0);
+/// Output channels of VGG19's 16 convolutions.
+const std::vector<Index>& vgg19_widths();
+/// The convolutions up to the last of `widths`, with these numbers of channels.
+std::vector<NetworkLayer> vgg19_layers(Index n, Index crop, const std::vector<Index>& widths);
 
 }  // namespace subpix::tools

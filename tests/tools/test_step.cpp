@@ -9,6 +9,7 @@
 #include "tests/models/fixture.h"
 #include "tests/support/catch.h"
 #include "tests/support/temporary_folder.h"
+#include "tools/network_layers.h"
 #include "tools/seeded_vgg.h"
 #include "tools/step_floor.h"
 #include "tools/step_ledger.h"
@@ -17,15 +18,12 @@
 namespace subpix::tools {
 namespace {
 
-const std::vector<Index> kVggWidths = {64,  64,  128, 128, 256, 256, 256, 256,
-                                       512, 512, 512, 512, 512, 512, 512, 512};
-
 /// Round numbers near those of a large GPU; the tests' expectations are computed from them.
 constexpr Ceilings kCeilings = {790e12, 4.3e12, 1.2e-6};
 
 StepWork reference_work(const std::string& name) {
   const StepOptions o = options_of(reference_step(name));
-  return work_of(o, 2, o.mode == "srgan" ? kVggWidths : std::vector<Index>{});
+  return work_of(o, 2, o.mode == "srgan" ? vgg19_widths() : std::vector<Index>{});
 }
 
 /// A file with the first four convolutions of the fixture.
@@ -104,12 +102,12 @@ TEST_CASE("a network of two layers counts exactly") {
       if (p.name == name) return p;
     throw Error("no pass " + name);
   };
-  const LayerPass blocks = named("g.blocks backward filter");
+  const LayerPass blocks = named("G.blocks backward filter");
   CHECK(blocks.times == 2);
   CHECK(blocks.flops == 2.0 * 3 * 4 * 4 * 8 * 9 * 8);
   CHECK(blocks.bytes == 4.0 * (2 * 3 * 4 * 4 * 8 + 8 * 9 * 8));
-  CHECK(named("g.up1 forward").bytes == 4.0 * (3 * 16 * 8 + 3 * 16 * 32 + 32 * 9 * 8));
-  CHECK_THROWS(named("g.head backward data"));
+  CHECK(named("G.up1 forward").bytes == 4.0 * (3 * 16 * 8 + 3 * 16 * 32 + 32 * 9 * 8));
+  CHECK_THROWS(named("G.head backward data"));
 }
 
 TEST_CASE("the ledger knows every op") {

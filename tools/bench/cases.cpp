@@ -70,7 +70,7 @@ void add_discriminator(CaseList& list, const SetOptions& o) {
 
 template <class T>
 void add_vgg(CaseList& list, const SetOptions& o) {
-  for (const NetworkLayer& layer : vgg19_layers(o.batch, o.crop)) {
+  for (const NetworkLayer& layer : vgg19_layers(o.batch, o.crop, vgg19_widths())) {
     const Conv2dProblem& d = layer.conv;
     list.layer(layer.name, layer.times);
     add_conv2d<T>(list, d, {.filter = false});  // its weights are frozen
