@@ -114,7 +114,7 @@ tools/install_deps.sh --tests
 mkdir -p build build-asan
 step "format" tools/format.sh --check || true
 step "layers" tools/check_includes.py || true
-step "results in README.md" tools/readme_results.py --check || true
+step "pages of results" tools/bench_report.py --check || true
 if command -v shellcheck > /dev/null; then
   step "shell scripts" shellcheck tools/*.sh tests/*.sh .ci/run || true
 fi

@@ -233,6 +233,10 @@ def told(value):
     status, lines = value["status"], value["log"]
     if value["part"] == "step" and status == "ok":
         return "; ".join(f"{name[5:]} {mode['median_ms']:.2f} ms a step" for name, mode in details.items())
+    if value["part"] == "bench" and details:
+        results = [r for bench in details.values() for r in bench.get("results", [])]
+        wrong = [f"{r['op']} {r['problem']}" for r in results if r["status"] == "wrong"]
+        return f"{len(results)} calls, {len(wrong)} wrong" + "".join(": " + wrong[0] for _ in wrong[:1])
     bad = [op["op"] for group in (details, *(d for d in details.values() if isinstance(d, dict)))
            for op in group.get("ops", []) if op["status"] != "ok"]
     if bad:

@@ -8,7 +8,7 @@ usage: tools/gpu_check.sh OUT [--backend cuda|sim] [--parts LIST] [--data DIR] [
                           [--programs DIR] [--limit SECONDS]
   OUT              folder of the results: <part>.json and <part>.log, gpu_check.json, gpu_check.md
   --backend B      cuda (default), or sim: the same parts in short on the simulator, without timing
-  --parts LIST     of build,device,kernels,bitwise,sanitizer,step,train; default: all
+  --parts LIST     of build,device,kernels,bitwise,sanitizer,bench,step,train; default: all
   --data DIR       pictures to train on; default .gpu/data if it is there, else drawn noise
   --build DIR      build folder, made if it is missing (default build-gpu)
   --programs DIR   use the programs of this folder instead of building them
@@ -26,9 +26,10 @@ fail() {
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 readonly sim_limit=600  # of a part under the simulator, on machines that do other things besides
-all_parts=(build device kernels bitwise sanitizer step train)
+all_parts=(build device kernels bitwise sanitizer bench step train)
 # Seconds; their sum stays below nine minutes.
-declare -A limits=([build]=230 [device]=10 [kernels]=90 [bitwise]=60 [sanitizer]=60 [step]=40 [train]=40)
+declare -A limits=([build]=200 [device]=10 [kernels]=80 [bitwise]=50 [sanitizer]=50
+  [bench]=70 [step]=40 [train]=35)
 
 out=""
 backend=cuda
@@ -127,7 +128,7 @@ ops() {
 }
 
 part_build() {
-  local targets=(step_bench srgan_train)
+  local targets=(kernel_bench step_bench srgan_train)
   if [[ $backend == sim ]]; then
     targets+=(test_kernels_sim_sim)
   else
@@ -209,14 +210,26 @@ part_sanitizer() {
   return "$worst"
 }
 
+# What the limit cuts off goes on in the next run: the results so far are kept, and not measured again.
+part_bench() {
+  program kernel_bench
+  local rc=0 results=$out/kernels.json call
+  call=("$bin/kernel_bench" --backend "$backend" --against cudnn --dtype bf16 --seconds 0.1 --json "$results" --resume)
+  # Most of a step first.
+  "${call[@]}" --op conv2d_norm_forward,conv2d_norm_backward_data,conv2d_backward_filter_group,conv2d_wide_forward || rc=$?
+  "${call[@]}" || rc=$?
+  python3 tools/gpu_check.py join --out "$out/$part.details.json" "$results"
+  return "$rc"
+}
+
 part_step() {
   program step_bench
-  local mode
-  for mode in srresnet srgan; do
-    "$bin/step_bench" --backend "$backend" --mode "$mode" --steps 20 --warmup 5 --json "$out/step_$mode.json"
+  local step files=()
+  for step in srresnet-16 srgan-vgg54-16 srresnet-64 srgan-vgg54-64; do
+    files+=("$out/step_$step.json")
+    "$bin/step_bench" --backend "$backend" --step "$step" --steps 20 --warmup 5 --json "${files[-1]}"
   done
-  python3 tools/gpu_check.py join --out "$out/$part.details.json" "$out/step_srresnet.json" \
-    "$out/step_srgan.json"
+  python3 tools/gpu_check.py join --out "$out/$part.details.json" "${files[@]}"
 }
 
 part_train() {
@@ -244,7 +257,7 @@ part_train() {
 
 # Without an answer for this part of this backend; prints its sentence.
 skipped() {
-  if [[ $backend == sim && $1 == step ]]; then
+  if [[ $backend == sim && ($1 == step || $1 == bench) ]]; then
     echo "the simulator says nothing about time"
   elif [[ $backend == sim && $1 == bitwise ]]; then
     echo "needs both the simulator and a device"

@@ -14,6 +14,7 @@
 
 #include "engine/core/device.h"
 #include "engine/core/file.h"
+#include "engine/core/plan.h"
 #include "models/srgan/upscaler.h"
 #include "tools/main_helper.h"
 #include "train/image.h"
@@ -28,7 +29,7 @@ namespace fs = std::filesystem;
 struct Options {
   std::string weights, input, output;
   std::string tile = "auto";
-  std::string backend = "auto";
+  std::string backend = "auto", plan;
   std::string channels = "refuse";
   int threads = 0;
 };
@@ -206,6 +207,7 @@ int upscale(const Options& options) {
   cut.tile = parse_tile(options.tile);
   const std::vector<Job> jobs = list_jobs(options);
   const auto device = engine::Device::open(options.backend, options.threads);
+  if (!options.plan.empty()) engine::apply_plan(*device, options.plan);
   const auto generator = models::load_generator(*device, options.weights);
   const models::Upscaler upscaler(*device, *generator, cut);
   const bool folder = is_folder(options.input);
@@ -246,6 +248,7 @@ int main(int argc, char** argv) {
                  "largest tile side in LR pixels; auto keeps memory near 1 GiB, 0 takes the whole "
                  "picture at once; the result is the same")
       ->capture_default_str();
+  app.add_option("--plan", options.plan, "plan file of kernel_tune: which kernels are used");
   app.add_option("--backend", options.backend, "auto or a backend of this build")
       ->capture_default_str();
   app.add_option("--threads", options.threads, "compute threads, 0 for all processors")

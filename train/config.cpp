@@ -8,6 +8,7 @@
 #include <set>
 
 #include "engine/core/file.h"
+#include "engine/core/nearest.h"
 #include "kernels/api/error.h"
 #include "train/config_fields.h"
 
@@ -68,22 +69,6 @@ std::string shown(const Json& value) {
   return text;
 }
 
-/// Edits (insert, delete, replace a character) from a to b.
-std::size_t edit_distance(const std::string& a, const std::string& b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (std::size_t i = 1; i <= a.size(); ++i) {
-    std::size_t diagonal = row[0];
-    row[0] = i;
-    for (std::size_t j = 1; j <= b.size(); ++j) {
-      const std::size_t replace = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-      diagonal = row[j];
-      row[j] = std::min({row[j] + 1, row[j - 1] + 1, replace});
-    }
-  }
-  return row[b.size()];
-}
-
 std::string leaf_of(const std::string& path) {
   const std::size_t dot = path.rfind('.');
   return dot == std::string::npos ? path : path.substr(dot + 1);
@@ -93,15 +78,12 @@ std::string leaf_of(const std::string& path) {
 /// same name is valid elsewhere.
 std::string nearest_key(const std::string& path, const std::string& key,
                         const std::vector<std::string>& beside) {
-  std::size_t best = std::numeric_limits<std::size_t>::max();
-  std::string nearest;
-  for (const std::string& candidate : beside)
-    if (const std::size_t d = edit_distance(key, candidate); d < best) {
-      best = d;
-      nearest = join(path, candidate);
-    }
+  const std::string similar = engine::nearest(key, beside);
+  const std::string nearest = similar.empty() ? "" : join(path, similar);
   constexpr std::size_t kClearTypo = 2;
-  if (best <= std::min(kClearTypo, key.size() / 2)) return nearest;
+  if (!similar.empty() &&
+      engine::edit_distance(key, similar) <= std::min(kClearTypo, key.size() / 2))
+    return nearest;
   for (const ConfigKey& candidate : config_keys())
     if (leaf_of(candidate.path) == key) return candidate.path;
   return nearest;

@@ -150,6 +150,7 @@ struct RunConfig {
   Index loader_threads = 2;
   std::string precision = "fp32";  ///< fp32, tf32 (convolutions of a GPU), bf16 (mixed)
   std::string backend = "auto";
+  std::string plan;        ///< plan file of kernel_tune, or empty
   bool cuda_graph = true;  ///< a step as one graph, on backends that have graphs (cuda, sim)
   DataConfig data;
   ModelConfig model;

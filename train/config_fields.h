@@ -200,6 +200,7 @@ void visit_fields(V& v, RunConfig& c) {
   v.integer("loader_threads", c.loader_threads, 1, 256);
   v.text("precision", c.precision);
   v.text("backend", c.backend);
+  v.text("plan", c.plan);
   v.flag("cuda_graph", c.cuda_graph);
   v.object("data", c.data);
   v.object("model", c.model);

@@ -11,9 +11,9 @@ namespace subpix::train {
 namespace {
 
 constexpr std::array kMayChange = {
-    "threads",   "loader_threads",  "backend",          "cuda_graph",     "data.train",
-    "data.val",  "data.memory_mib", "vgg.weights",      "init",           "log.every",
-    "val.every", "val.samples",     "checkpoint.every", "checkpoint.keep"};
+    "threads",     "loader_threads",   "backend",        "plan", "cuda_graph", "data.train",
+    "data.val",    "data.memory_mib",  "vgg.weights",    "init", "log.every",  "val.every",
+    "val.samples", "checkpoint.every", "checkpoint.keep"};
 // Of the phase that was under way.
 constexpr std::array kMayChangeNow = {"steps", "lr", "lr_discriminator"};
 constexpr std::string_view kSchedule = "schedule.";

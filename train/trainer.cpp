@@ -9,6 +9,7 @@
 #include <cstdio>
 
 #include "engine/core/file.h"
+#include "engine/core/plan.h"
 #include "kernels/api/error.h"
 #include "train/resume.h"
 
@@ -143,6 +144,7 @@ void Trainer::Impl::open_inputs() {
   const RunConfig& c = config();
   check_ready(c);
   device = Device::open(c.backend, static_cast<int>(c.threads));
+  if (!c.plan.empty()) engine::apply_plan(*device, c.plan);
   if (c.precision == "tf32" && !device->allow_tf32())
     throw InputError(concat("precision \"tf32\" needs a GPU (--backend cuda, or sim), not ",
                             device->backend(), "; set precision to \"fp32\""));

@@ -40,6 +40,7 @@ Config from_environment() {
   }
   c.races = flag("SUBPIX_SIM_RACES", c.races);
   c.count = flag("SUBPIX_SIM_COUNT", c.count);
+  c.execute = flag("SUBPIX_SIM_EXECUTE", c.execute);
   return c;
 }
 

@@ -342,6 +342,12 @@ void run_launch(const LaunchRequest& request, std::uint32_t stream, std::uint64_
   const std::uint32_t blocks = request.grid.x * request.grid.y * request.grid.z;
   const std::uint32_t per_gang = request.coop ? blocks : request.cluster;
   const std::uint32_t threads = request.block.x * request.block.y * request.block.z;
+  if (!config().execute) {
+    ++totals.launches;
+    totals.blocks += blocks;
+    totals.threads += std::uint64_t{blocks} * threads;
+    return;
+  }
   if (checking_races() && per_gang * threads > kRaceThreads)
     throw Error(concat("the race checker takes at most ", kRaceThreads, " resident threads, not ",
                        per_gang * threads, ": test with a smaller grid [",

@@ -40,6 +40,9 @@ struct Config {
   std::uint64_t seed = 1;              ///< SUBPIX_SIM_SEED
   bool races = true;   ///< happens-before checks; `check` flavour only.  SUBPIX_SIM_RACES = 0, 1
   bool count = false;  ///< per-line counters of memory accesses; `check` only. SUBPIX_SIM_COUNT
+  /// false: launches are checked and counted but not run, so that the launches of work of any size
+  /// are known in no time; results are whatever the memory held. SUBPIX_SIM_EXECUTE = 0, 1
+  bool execute = true;
 };
 /// The settings in force for what runs next; initially those of the environment. A value that does
 /// not exist is an InputError at the first use.

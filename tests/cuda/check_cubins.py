@@ -38,7 +38,7 @@ PLACES = [
 ]
 WITHOUT_NVCC = {"tests/sim/kernels/bugs.cu"}  # planted defects are for the simulator alone
 LOCAL = ("LDL", "STL")
-ACCEPT = "if that is meant: tests/cuda/check_cubins.py --build FOLDER --accept, and look at the difference"
+ACCEPT = "if that is meant: tools/figures.py --build FOLDER --accept \"why\", and look at the difference"
 
 
 class Kernel:

@@ -124,4 +124,25 @@ TEST_CASE("counters of events are exact in every flavour") {
       2);
 }
 
+TEST_CASE("launches that are not executed are counted, and change nothing") {
+  Buffer<float> x(integers(1024, 1)), out(std::vector<float>{0.0f});
+  k::block_sum(Bug::None, x.data(), 1024, out.data(), 4);
+  k::wait_for_device();
+  const std::vector<float> before = out.read();
+  Buffer<float> other(integers(1024, 2));
+  {
+    Config c = config();
+    c.execute = false;
+    const Scope scope(c);
+    reset_stats();
+    k::block_sum(Bug::None, other.data(), 1024, out.data(), 4);
+    k::wait_for_device();
+    CHECK(stats().launches == 1);
+    CHECK(stats().blocks == 4);
+    CHECK(stats().threads == 4 * 256);
+    CHECK(stats().block_barriers == 0);
+  }
+  CHECK(out.read() == before);
+}
+
 }  // namespace subpix::sim::test

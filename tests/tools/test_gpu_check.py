@@ -52,12 +52,12 @@ class GpuCheck(unittest.TestCase):
                 self.assertIn(word, done.stderr)
 
     def test_simulator_in_short(self):
-        parts = "build,device,kernels,bitwise,step,train"
+        parts = "build,device,kernels,bitwise,bench,step,train"
         done = self.check(self.out, "--backend", "sim", "--programs", BIN, "--parts", parts)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         summary = self.result("gpu_check")
         self.assertEqual({name: part["status"] for name, part in summary["parts"].items()},
-                         {"build": "ok", "device": "ok", "kernels": "ok", "bitwise": "skipped", "step": "skipped",
+                         {"build": "ok", "device": "ok", "kernels": "ok", "bitwise": "skipped", "bench": "skipped", "step": "skipped",
                           "train": "ok"})
         self.assertEqual([op["status"] for op in self.result("kernels")["details"]["ops"]], ["ok"] * 2)
         self.assertGreater(self.result("train")["details"]["lines"], 0)
@@ -77,20 +77,26 @@ class GpuCheck(unittest.TestCase):
         self.stand_in("test_sim_against_cuda", "echo 'no CUDA device: none'\nexit 77\n")
         self.stand_in("step_bench", 'while [ "$1" != --json ]; do shift; done\n'
                                     'echo \'{"median_ms": 12.5}\' > "$2"\n')
-        done = self.check(self.out, "--programs", self.bin, "--parts", "kernels,bitwise,step,train", "--limit", "20")
+        self.stand_in("kernel_bench", 'while [ "$1" != --json ]; do shift; done\n'
+                                      'echo \'{"results": [{"op": "add", "problem": "count3", "status": "wrong"}]}\' > "$2"\n'
+                                      'exit 1\n')
+        parts = "kernels,bitwise,bench,step,train"
+        done = self.check(self.out, "--programs", self.bin, "--parts", parts, "--limit", "20")
         self.assertEqual(done.returncode, 1, done.stdout + done.stderr)
-        self.assertEqual({part: self.result(part)["status"] for part in ("kernels", "bitwise", "step", "train")},
-                         {"kernels": "failed", "bitwise": "unavailable", "step": "ok", "train": "unavailable"})
+        self.assertEqual({part: self.result(part)["status"] for part in parts.split(",")},
+                         {"kernels": "failed", "bitwise": "unavailable", "bench": "failed", "step": "ok",
+                          "train": "unavailable"})
         ops = {op["op"]: op for op in self.result("kernels")["details"]["ops"]}
         self.assertEqual(ops["add/f32"]["status"], "failed")
         self.assertIn("cuda add/f32: wrong", ops["add/f32"]["log"])
         self.assertEqual(ops["fill/f32"]["status"], "timeout")
         self.assertEqual(ops["conv2d_forward/bf16"]["status"], "ok")
-        self.assertEqual(self.result("step")["details"]["step_srgan"]["median_ms"], 12.5)
+        self.assertEqual(self.result("step")["details"]["step_srgan-vgg54-16"]["median_ms"], 12.5)
         with open(os.path.join(self.out, "gpu_check.md"), encoding="utf-8") as file:
             text = file.read()
         self.assertIn("2 not ok", text)
-        self.assertIn("srresnet 12.50 ms a step", text)
+        self.assertIn("1 calls, 1 wrong: add count3", text)
+        self.assertIn("srresnet-16 12.50 ms a step", text)
 
     def test_a_part_out_of_time(self):
         self.stand_in("test_sim_against_cuda", "echo begun\nexec sleep 60\n")

@@ -16,6 +16,20 @@ BIN = ""  # set from the command line
 
 # (program, arguments, words that the sentence must contain); {tmp} is an empty folder.
 PROGRAM_CASES = [
+    ("kernel_bench", ["--bogus"], ["--bogus"]),
+    ("kernel_bench", ["--set", "srgam"], ["'srgam'", "'srgan'"]),
+    ("kernel_bench", ["--op", "conv2d_forwrd"], ["'conv2d_forwrd'", "'conv2d_forward'"]),
+    ("kernel_bench", ["--layer", "G.block"], ["'G.block'", "'G.blocks'"]),
+    ("kernel_bench", ["--backend", "reference", "--op", "add", "--variant", "referense"], ["'referense'", "'reference'"]),
+    ("kernel_bench", ["--crop", "40"], ["--crop 40", "32"]),
+    ("kernel_bench", ["--problem", "1,8,8,3,4,2,2"], ["r is 2"]),
+    ("kernel_bench", ["--problem", "1,8,x"], ["--problem '1,8,x'"]),
+    ("kernel_bench", ["--backend", "abacus"], ["abacus", "reference"]),
+    ("kernel_bench", ["--resume"], ["--resume", "--json"]),
+    ("kernel_bench", ["--backend", "reference", "--plan", "{tmp}/no.json"], ["no.json"]),
+    ("kernel_tune", [], ["--out"]),
+    ("kernel_tune", ["--backend", "reference", "--set", "edg", "--out", "{tmp}/p.json"], ["'edge'"]),
+    ("srgan_upscale", ["--weights", "w", "--plan"], ["--plan"]),
     ("step_bench", ["--bogus"], ["--bogus"]),
     ("step_bench", ["--mode", "gan"], ["--mode", "srresnet"]),
     ("step_bench", ["--batch", "0"], ["--batch"]),
@@ -25,6 +39,13 @@ PROGRAM_CASES = [
     ("step_bench", ["--vgg", "{tmp}/no.safetensors", "--blocks", "1"], ["no.safetensors"]),
     ("step_bench", ["--blocks", "1", "--channels", "4", "--crop", "16", "--batch", "1", "--steps", "1",
                     "--warmup", "0", "--json", "{tmp}/missing/x.json"], ["missing/x.json"]),
+    ("step_bench", ["--step", "srresnt-16"], ["srresnt-16", "'srresnet-16'"]),
+    ("step_bench", ["--step", "srresnet-16", "--ceilings", "{tmp}/no.json"], ["--ceilings", "no.json"]),
+    ("step_bench", ["--mode", "infer"], ["--width"]),
+    ("step_bench", ["--mode", "infer", "--width", "8", "--height", "8", "--precision", "bf16"], ["--precision"]),
+    ("step_bench", ["--backend", "reference", "--precision", "tf32"], ["tf32", "reference"]),
+    ("step_bench", ["--step", "srgan-vgg54-16", "--vgg-layer", "conv9_9", "--blocks", "1"], ["conv9_9"]),
+    ("step_bench", ["--save-start", "/dev/null/x", "--blocks", "1"], ["--save-start"]),
     ("quickstart_report", ["--bogus"], ["--bogus"]),
     ("quickstart_report", ["--run", "{tmp}/none"], ["none/eval/nearest.json"]),
     ("quickstart_report", ["--crop", "-3"], ["--crop"]),
@@ -52,7 +73,12 @@ SCRIPT_CASES = [
     (["tools/quickstart.sh", "--minutes", "soon"], ["--minutes"]),
     (["tests/run.sh", "--bogus"], ["--bogus"]),
     (["tests/run.sh", "--jobs", "none"], ["--jobs"]),
-    ([sys.executable, "tools/compare_step.py", "--build", "{tmp}"], ["step_bench"]),
+    ([sys.executable, "tools/compare.py", "--build", "{tmp}"], ["step_bench"]),
+    ([sys.executable, "tools/compare.py", "--join", "{tmp}/a.json", "{tmp}/b.json"], ["a.json"]),
+    ([sys.executable, "tools/bench_report.py", "--results", "{tmp}/none"], ["{tmp}/none"]),
+    ([sys.executable, "tools/bench_report.py", "--record", "{tmp}/none.json"], ["none.json"]),
+    ([sys.executable, "tools/figures.py", "--build", "{tmp}"], ["step_bench"]),
+    ([sys.executable, "tools/figures.py", "--build", "{tmp}", "--accept", "faster"], ["--accept"]),
 ]
 
 
