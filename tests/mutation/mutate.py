@@ -33,6 +33,7 @@ from program import KERNELS, Problem, Program  # noqa: E402
 # Their faults are the host's: the tests of the simulator and of the engine look for them.
 LEFT_OUT = {"runtime.cu", "table.cu"}
 TARGET = 0.95
+RESULT = os.path.join(ROOT, "docs", "results", "mutation.json")
 
 
 def read(path):
@@ -102,13 +103,16 @@ def numbered(mutants):
 
 
 class Progress:
-    """Verdicts of earlier runs, kept by the mutant's key and its file's content."""
+    """Verdicts of earlier runs, kept by the mutant's key and its file's content. Without any of this
+    build's own, those of a committed result are where it goes on."""
 
-    def __init__(self, path):
+    def __init__(self, path, committed=None):
         self.path, self.known = path, {}
-        self.digest = {}
+        self.digest, self.committed = {}, {}
         if os.path.exists(path):
             self.known = json.loads(read(path))
+        elif committed and os.path.exists(committed):
+            self.committed = json.loads(read(committed)).get("verdicts", {})
 
     def stamp(self, name):
         if name not in self.digest:
@@ -117,7 +121,24 @@ class Progress:
 
     def get(self, mutant):
         entry = self.known.get(mutant.key())
-        return entry["verdict"] if entry and entry["stamp"] == self.stamp(mutant.file) else None
+        if entry:
+            return entry["verdict"] if entry["stamp"] == self.stamp(mutant.file) else None
+        group = self.committed.get(mutant.file, {})
+        if group.get("stamp") != self.stamp(mutant.file):
+            return None
+        return next((verdict for verdict, names in group.items()
+                     if verdict != "stamp" and short(mutant) in names.split()), None)
+
+    def packed(self, mutants):
+        """What get() knows, small enough to be committed: {file: {"stamp", verdict: names}}."""
+        groups = {}
+        for mutant in mutants:
+            verdict = self.get(mutant)
+            if verdict:
+                group = groups.setdefault(mutant.file, {"stamp": self.stamp(mutant.file)})
+                word = "caught" if caught(verdict) else verdict
+                group[word] = (group.get(word, "") + " " + short(mutant)).strip()
+        return groups
 
     def put(self, mutant, verdict):
         self.known[mutant.key()] = {"verdict": verdict, "stamp": self.stamp(mutant.file)}
@@ -126,6 +147,10 @@ class Progress:
         with open(self.path + ".new", "w", encoding="utf-8") as file:
             json.dump(self.known, file, indent=0)
         os.replace(self.path + ".new", self.path)
+
+
+def short(mutant):
+    return hashlib.sha256(mutant.key().encode()).hexdigest()[:10]
 
 
 def caught(verdict):
@@ -189,7 +214,7 @@ def run_all(options, pool):
     flat = numbered([m for name in files for m in finder.find(name, read(source(name)))])
     folder = os.path.join(options.build, "mutation", options.file or "all")
     os.makedirs(folder, exist_ok=True)
-    progress = Progress(os.path.join(options.build, "mutation", "progress.json"))
+    progress = Progress(os.path.join(options.build, "mutation", "progress.json"), RESULT)
 
     def note(mutant):
         print(f"{mutant.file}:{mutant.line}: {mutant.kind}: does not compile: {mutant.text}", flush=True)
@@ -238,7 +263,8 @@ def report(options, mutants, progress):
                        "command": " ".join(["tests/mutation/run.sh", *sys.argv[1:]]),
                        "caught_of_unexplained": round(score, 4) if not total["not run"] else None, "total": dict(total),
                        "files": {name: dict(table[name]) for name in sorted(table)},
-                       "kinds": {kind: dict(kinds[kind]) for kind in sorted(kinds)}, "survivors": left}, file, indent=1)
+                       "kinds": {kind: dict(kinds[kind]) for kind in sorted(kinds)}, "survivors": left,
+                       "verdicts": progress.packed(mutants)}, file, indent=1)
             file.write("\n")
     return 0 if score >= TARGET and not total["not run"] else 1
 
@@ -293,7 +319,7 @@ def main():
                 print(f"{mutant.line}: {mutant.key()}")
             return 0
         if options.all and not options.json and not options.file:
-            options.json = os.path.join(ROOT, "docs", "results", "mutation.json")
+            options.json = RESULT
         if options.summary:
             options.flavours = []
         with concurrent.futures.ThreadPoolExecutor(max(1, options.jobs)) as pool:

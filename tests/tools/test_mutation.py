@@ -2,6 +2,7 @@
 """tests/mutation: finds the mutants of a small source, leaves it alone while none is chosen, and
 changes what each promises when it is. No kernel is compiled."""
 
+import json
 import os
 import subprocess
 import sys
@@ -123,6 +124,24 @@ class Lists(unittest.TestCase):
                               capture_output=True, text=True)
         self.assertEqual(done.returncode, 2)
         self.assertIn("nothing.cu", done.stderr)
+
+    def test_committed_verdicts_are_gone_on_from(self):
+        with tempfile.TemporaryDirectory() as folder:
+            name = mutate.all_files()[0]
+            found = mutate.finder.find(name, mutate.read(mutate.source(name)))[:3]
+            first = mutate.Progress(os.path.join(folder, "a.json"))
+            first.put(found[0], "caught: add/f32 in check")
+            first.put(found[1], "survived")
+            result = os.path.join(folder, "result.json")
+            with open(result, "w", encoding="utf-8") as file:
+                json.dump({"verdicts": first.packed(found)}, file)
+            second = mutate.Progress(os.path.join(folder, "b.json"), result)
+            self.assertEqual([second.get(m) for m in found], ["caught", "survived", None])
+            second.put(found[1], "caught: add/f32")
+            self.assertEqual(second.get(found[1]), "caught: add/f32")
+            # Of a file that has changed since nothing is known.
+            second.committed[name]["stamp"] = "another"
+            self.assertIsNone(second.get(found[0]))
 
 
 if __name__ == "__main__":
