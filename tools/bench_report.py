@@ -46,20 +46,24 @@ def kind_of(result):
     if str(result.get("schema", "")).startswith("subpix-kernel-bench"):
         return "kernels" if result["schema"] == SCHEMA else None
     return {"compare": "compares", "compare_step": "compares", "step_bench": "steps"}.get(
-        result.get("tool"), "checks" if "parts" in result else "quickstart" if "methods" in result else None)
+        result.get("tool"), "checks" if "parts" in result else "quickstart" if "methods" in result else
+        "mutants" if "verdicts" in result else None)
 
 
 def collect(folder):
     """kind -> results, in the order of their file names."""
-    found = {"kernels": [], "compares": [], "steps": [], "checks": [], "quickstart": []}
+    # Mutants have a page of their own, docs/mutation.md: no time is measured there.
+    found = {"kernels": [], "compares": [], "steps": [], "checks": [], "quickstart": [], "mutants": []}
     for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
         if name.endswith(".json"):
-            result = load(os.path.join(folder, name))
-            kind = kind_of(result)
-            if not kind:
-                fail(f"'{os.path.join(folder, name)}' is no result of kernel_bench ({SCHEMA}), step_bench, compare.py, "
-                     "gpu_check.sh or the quickstart; remove it or measure again")
-            found[kind].append(result)
+            results = load(os.path.join(folder, name))
+            # kernel_bench on several backends writes a list.
+            for result in results if isinstance(results, list) else [results]:
+                kind = kind_of(result)
+                if not kind:
+                    fail(f"'{os.path.join(folder, name)}' is no result of kernel_bench ({SCHEMA}), step_bench, "
+                         "compare.py, gpu_check.sh or the quickstart; remove it or measure again")
+                found[kind].append(result)
     return found
 
 
@@ -72,8 +76,8 @@ def record(path, folder):
         result, name = {"command": "tools/quickstart.sh", **load(source)}, "quickstart.json"
     else:
         result = load(path)
-        kind = kind_of(result)
-        if kind in (None, "quickstart"):
+        kind = kind_of(result[0] if isinstance(result, list) and result else result)
+        if kind in (None, "quickstart", "mutants"):
             fail(f"'{path}' is no result of kernel_bench ({SCHEMA}), step_bench, compare.py or gpu_check.sh")
         name = os.path.basename(path)
         if kind == "steps":

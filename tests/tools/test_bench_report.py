@@ -136,6 +136,14 @@ class Report(unittest.TestCase):
         self.assertIn("mma 288, launches 1", self.made("kernels.md"))
         self.assertNotIn("cold us", self.made("kernels.md"))
 
+    def test_several_backends_and_the_mutants_of_the_kernels(self):
+        self.put("kernels-two.json", [fixtures.kernel_bench(), {**fixtures.kernel_bench(), "commit": "e2e2e2e2e2e2"}])
+        self.put("mutation.json", {"verdicts": {}})
+        done = self.report()
+        self.assertEqual(done.returncode, 0, done.stderr)
+        for commit in ("f1f1f1f1f1f1", "e2e2e2e2e2e2"):
+            self.assertIn(commit, self.made("kernels.md"))
+
     def test_check_sees_a_stale_page(self):
         self.everything()
         self.assertEqual(self.report("--check").returncode, 0)
