@@ -53,13 +53,36 @@ std::uint64_t counter(const Result& r, const std::string& wanted) {
   return 0;
 }
 
+std::string count_text(const Result& r, const std::string& wanted) {
+  return concat(counter(r, wanted));
+}
+
+/// "3.54 (16.0/req)": megabytes, and 32-byte sectors for each request of a warp.
+std::string traffic_text(const Result& r, const std::string& kind) {
+  const auto requests = static_cast<double>(counter(r, kind + "requests"));
+  if (requests == 0.0) return "-";
+  return text("%.2f", static_cast<double>(counter(r, kind + "bytes")) / 1e6) +
+         text(" (%.1f/req)", static_cast<double>(counter(r, kind + "sectors")) / requests);
+}
+
+/// "4608 (1.00)": of shared memory, and how many times what the bytes need.
+std::string wavefront_text(const Result& r) {
+  const auto sum = [&](const char* what) {
+    return static_cast<double>(counter(r, concat("shared_load_", what)) +
+                               counter(r, concat("shared_store_", what)));
+  };
+  if (sum("ideal") == 0.0) return "-";
+  return text("%.0f", sum("wavefronts")) + text(" (%.2f)", sum("wavefronts") / sum("ideal"));
+}
+
 }  // namespace
 
 void print_heading(const std::string& title, bool simulated) {
   std::printf("\n%s%s\n", title.c_str(), simulated ? ", counted by the simulator" : "");
   if (simulated)
-    std::printf("  %-12s %-38s %-20s %9s %10s %9s %9s %9s  %s\n", "layer", "problem", "variant",
-                "launches", "blocks", "mma", "wgmma", "barriers", "predicted us (H200 data sheet)");
+    std::printf("  %-12s %-36s %-18s %4s %7s %9s %8s %16s %16s %16s  %s\n", "layer", "problem",
+                "variant", "runs", "blocks", "mma", "barriers", "MB loaded", "MB stored",
+                "wavefronts", "predicted us");
   else
     std::printf("  %-12s %-38s %-18s %10s %15s %9s %9s %8s %6s  %s\n", "layer", "problem",
                 "variant", "cold us", "5 to 95 %", "warm us", "TFLOP/s", "GB/s", "limit",
@@ -69,14 +92,14 @@ void print_heading(const std::string& title, bool simulated) {
 void print_result(const BenchCase& c, const Result& r, bool is_default, const Ceilings& ceilings) {
   const std::string variant = r.variant + (is_default ? "*" : "");
   if (r.status == Status::Simulated) {
-    std::printf("  %-12s %-38s %-20s %9llu %10llu %9llu %9llu %9llu  %s\n", c.layer.c_str(),
-                c.key.c_str(), variant.c_str(),
-                static_cast<unsigned long long>(counter(r, "launches")),
-                static_cast<unsigned long long>(counter(r, "blocks")),
-                static_cast<unsigned long long>(counter(r, "mma")),
-                static_cast<unsigned long long>(counter(r, "wgmma")),
-                static_cast<unsigned long long>(counter(r, "block_barriers")),
-                text("%.3g", roofline_us(ceilings, c.op, c.flops, c.bytes)).c_str());
+    std::printf(
+        "  %-12s %-36s %-18s %4s %7s %9s %8s %16s %16s %16s  %.3g\n", c.layer.c_str(),
+        c.key.c_str(), variant.c_str(), count_text(r, "launches").c_str(),
+        count_text(r, "blocks").c_str(),
+        (counter(r, "wgmma") > 0 ? count_text(r, "wgmma") + " wg" : count_text(r, "mma")).c_str(),
+        count_text(r, "block_barriers").c_str(), traffic_text(r, "global_load_").c_str(),
+        traffic_text(r, "global_store_").c_str(), wavefront_text(r).c_str(),
+        roofline_us(ceilings, c.op, c.flops, c.bytes));
     return;
   }
   if (!r.times) {

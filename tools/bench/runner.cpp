@@ -247,9 +247,11 @@ Result Runner::simulate(const BenchCase& c, const std::string& variant) try {
   Result r{.backend = bench_.backend, .variant = variant};
   r.status = Status::Simulated;
   Contender ours(bench_, c, variant);
+  count_sim_accesses(true);
   reset_sim_counts();
   ours.output();
   r.counters = sim_counts();
+  count_sim_accesses(false);
   r.note = check(c, ours, &r.oracle);
   if (!r.note.empty()) r.status = Status::Wrong;
   return r;
