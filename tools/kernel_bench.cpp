@@ -139,7 +139,7 @@ void bench_backend(const Options& o, const std::vector<Selected>& cases, const s
   std::printf("%s\n", device->description().c_str());
   const Ceilings ceilings =
       simulated ? Ceilings::data_sheet() : Ceilings::measure(*device, run.cache_bytes, run.rule);
-  if (!simulated) print_ceilings(ceilings);
+  print_ceilings(ceilings, simulated);
   out["device"] = describe(*device, o.threads);
   out["ceilings"] = to_json(ceilings);
   if (o.ceilings_only) return;

@@ -123,7 +123,14 @@ void print_result(const BenchCase& c, const Result& r, bool is_default, const Ce
               beside.c_str(), cold.settled && warm.settled ? "" : " (noisy)");
 }
 
-void print_ceilings(const Ceilings& c) {
+void print_ceilings(const Ceilings& c, bool predicted) {
+  if (predicted) {
+    std::printf("no times: counted by the simulator, and predicted from a data sheet:\n");
+    for (const Ceiling& x : c.all())
+      std::printf("  %-20s %10s  %s\n", x.name.c_str(), short_number(x.value).c_str(),
+                  x.how.c_str());
+    return;
+  }
   std::printf("ceilings of this device, the best of several runs:\n");
   for (const Ceiling& x : c.all())
     if (x.measured)
