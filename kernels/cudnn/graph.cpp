@@ -107,6 +107,23 @@ constexpr float kOne = 1.0f, kZero = 0.0f;
 
 }  // namespace
 
+std::string key_of(const ForwardGraph& g) {
+  std::string key = concat("forward/", g.conv.key(), name(g.type), name(g.out), g.bias ? "b" : "",
+                           g.statistics ? "s" : "");
+  if (g.activation != Activation::None)
+    key += concat("a", g.activation == Activation::LeakyRelu ? g.slope : 0.0f);
+  return key;
+}
+std::string key_of(const BackwardDataGraph& g) {
+  return concat("backward_data/", g.conv.key(), name(g.type));
+}
+std::string key_of(const BackwardFilterGraph& g) {
+  return concat("backward_filter/", g.conv.key(), name(g.type), name(g.out));
+}
+std::string key_of(const ChannelSumGraph& g) {
+  return concat("channel_sum/", g.n, "x", g.h, "x", g.w, "x", g.c, name(g.type));
+}
+
 OperationGraph make_graph(const ForwardGraph& g, cudnnHandle_t handle) {
   const Conv2dProblem& d = g.conv;
   GraphBuilder b;
@@ -143,10 +160,7 @@ OperationGraph make_graph(const ForwardGraph& g, cudnnHandle_t handle) {
         .set(SUBPIX_CUDNN_ATTR(OPERATION_GENSTATS_SQSUMDESC), squares)
         .finalize();
   }
-  std::string key = concat("forward/", d.key(), name(g.type), name(g.out), g.bias ? "b" : "",
-                           g.statistics ? "s" : "");
-  if (active) key += concat("a", g.activation == Activation::LeakyRelu ? g.slope : 0.0f);
-  return b.finish(std::move(key), handle);
+  return b.finish(key_of(g), handle);
 }
 
 OperationGraph make_graph(const BackwardDataGraph& g, cudnnHandle_t handle) {
@@ -163,7 +177,7 @@ OperationGraph make_graph(const BackwardDataGraph& g, cudnnHandle_t handle) {
       .set(SUBPIX_CUDNN_ATTR(OPERATION_CONVOLUTION_BWD_DATA_ALPHA), kOne)
       .set(SUBPIX_CUDNN_ATTR(OPERATION_CONVOLUTION_BWD_DATA_BETA), kZero)
       .finalize();
-  return b.finish(concat("backward_data/", d.key(), name(g.type)), handle);
+  return b.finish(key_of(g), handle);
 }
 
 OperationGraph make_graph(const BackwardFilterGraph& g, cudnnHandle_t handle) {
@@ -180,7 +194,7 @@ OperationGraph make_graph(const BackwardFilterGraph& g, cudnnHandle_t handle) {
       .set(SUBPIX_CUDNN_ATTR(OPERATION_CONVOLUTION_BWD_FILTER_ALPHA), kOne)
       .set(SUBPIX_CUDNN_ATTR(OPERATION_CONVOLUTION_BWD_FILTER_BETA), kZero)
       .finalize();
-  return b.finish(concat("backward_filter/", d.key(), name(g.type), name(g.out)), handle);
+  return b.finish(key_of(g), handle);
 }
 
 OperationGraph make_graph(const ChannelSumGraph& g, cudnnHandle_t handle) {
@@ -196,7 +210,7 @@ OperationGraph make_graph(const ChannelSumGraph& g, cudnnHandle_t handle) {
       .set(SUBPIX_CUDNN_ATTR(OPERATION_REDUCTION_YDESC), sum)
       .set(SUBPIX_CUDNN_ATTR(OPERATION_REDUCTION_DESC), how)
       .finalize();
-  return b.finish(concat("channel_sum/", g.n, "x", g.h, "x", g.w, "x", g.c, name(g.type)), handle);
+  return b.finish(key_of(g), handle);
 }
 
 }  // namespace subpix::kernels::cudnn

@@ -43,8 +43,8 @@ class OperationGraph {
   Descriptor graph_;
 };
 
-// In each of them the handle is null on a machine without a device: the graph is then finalised
-// without one.
+// key_of() names a graph without making it. In each of them the handle is null on a machine without
+// a device: the graph is then finalised without one.
 
 /// y = conv(x, w), then + bias, then the activation, where they are asked for. Sums, bias and
 /// activation stay fp32 up to the one rounding of y.
@@ -57,6 +57,7 @@ struct ForwardGraph {
   float slope = 0.0f;
   bool statistics = false;  ///< also the sums of y and y*y for each channel, fp32
 };
+std::string key_of(const ForwardGraph& g);
 OperationGraph make_graph(const ForwardGraph& g, cudnnHandle_t handle);
 
 /// dx from dy and w.
@@ -64,6 +65,7 @@ struct BackwardDataGraph {
   Conv2dProblem conv;
   DType type;
 };
+std::string key_of(const BackwardDataGraph& g);
 OperationGraph make_graph(const BackwardDataGraph& g, cudnnHandle_t handle);
 
 /// dw from x and dy.
@@ -72,6 +74,7 @@ struct BackwardFilterGraph {
   DType type;  ///< of x and dy
   DType out;   ///< of dw
 };
+std::string key_of(const BackwardFilterGraph& g);
 OperationGraph make_graph(const BackwardFilterGraph& g, cudnnHandle_t handle);
 
 /// The sum of dy over all pixels of each channel, fp32: a bias' gradient.
@@ -79,6 +82,7 @@ struct ChannelSumGraph {
   Index n, h, w, c;
   DType type;
 };
+std::string key_of(const ChannelSumGraph& g);
 OperationGraph make_graph(const ChannelSumGraph& g, cudnnHandle_t handle);
 
 }  // namespace subpix::kernels::cudnn
