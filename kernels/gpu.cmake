@@ -78,6 +78,9 @@ if(NOT SUBPIX_CUDNN STREQUAL "OFF")
   endif()
 endif()
 
+# For tools/gpu_check.sh, which reads the cache.
+set(SUBPIX_CUDNN_BUILT ${SUBPIX_HAVE_CUDNN} CACHE INTERNAL "whether the cudnn backend is built")
+
 # subpix_cuda_kernels(name a.cu b.cu ...): the sources compiled by nvcc, see kernels/cuda/nvcc.sh. Device code stays
 # uncompressed: tests/cuda reads it.
 function(subpix_cuda_kernels name)
