@@ -195,7 +195,8 @@ part_cudnn() {
   "$bin/cudnn_device" "$out/cudnn-device.json"
   echo "device properties: $out/cudnn-device.json"
   local op list=conv2d_wide_forward
-  for op in conv2d_forward conv2d_backward_data conv2d_backward_filter conv2d_activation_forward; do
+  for op in conv2d_forward conv2d_backward_data conv2d_backward_filter conv2d_activation_forward \
+    dense_forward dense_backward_data dense_backward_filter; do
     list+=,$op/f32,$op/bf16
   done
   ops test_kernels_cudnn "$((limits[cudnn] - 5))" --ops "$list"

@@ -1,7 +1,6 @@
 // Convolutions by cuDNN's operation graphs. fp32 comes in two variants: one whose plans multiply in
 // fp32, and one whose plans may round to TF32, offered where that is allowed.
 
-#include <optional>
 #include <type_traits>
 
 #include "kernels/cudnn/operands.h"
@@ -131,23 +130,10 @@ bool filter_gradient(Context& ctx, const Conv2dProblem& d, const T* x, const T* 
 }
 
 template <class T, bool Tf32>
-bool bias_gradient(Context& ctx, const Conv2dProblem& d, const T* dy, float* db) {
-  const ChannelSumGraph g{.n = d.n, .h = d.p(), .w = d.q(), .c = d.k, .type = DTypeOf<T>::value};
-  Operands operands(ctx);
-  const std::initializer_list<Binding> bindings = {{Port::Dy, operands.in(dy, d.y_count())},
-                                                   {Port::Sum, operands.out(db, d.k)}};
-  const Choice& choice = chosen<T, Tf32>(ctx, g, bindings, key_of(g));
-  if (!choice.best) return false;
-  run(ctx, *choice.best, bindings);
-  operands.finish();
-  return true;
-}
-
-template <class T, bool Tf32>
 void backward_filter_run(Context& ctx, const Conv2dProblem& d, const T* x, const T* dy, float* dw,
                          float* db) {
   if (filter_gradient<T, Tf32>(ctx, d, x, dy, dw) &&
-      (!db || bias_gradient<T, Tf32>(ctx, d, dy, db)))
+      (!db || channel_sums(ctx, {.n = d.n, .h = d.p(), .w = d.q(), .c = d.k}, dy, db)))
     return;
   run_on_cuda(ctx, cuda::table().typed<T>().conv2d_backward_filter, kPlain<Tf32>, d, x, dy, dw, db);
 }
@@ -170,6 +156,21 @@ void add_typed(TypedOps<T>& ops) {
 }
 
 }  // namespace
+
+template <class T>
+bool channel_sums(Context& ctx, const ChannelSums& d, const T* dy, float* sums) {
+  const ChannelSumGraph g{.n = d.n, .h = d.h, .w = d.w, .c = d.c, .type = DTypeOf<T>::value};
+  Operands operands(ctx);
+  const std::initializer_list<Binding> bindings = {
+      {Port::Dy, operands.in(dy, d.n * d.h * d.w * d.c)}, {Port::Sum, operands.out(sums, d.c)}};
+  const Choice& choice = chosen<T, false>(ctx, g, bindings, key_of(g));
+  if (!choice.best) return false;
+  run(ctx, *choice.best, bindings);
+  operands.finish();
+  return true;
+}
+template bool channel_sums<float>(Context&, const ChannelSums&, const float*, float*);
+template bool channel_sums<bf16>(Context&, const ChannelSums&, const bf16*, float*);
 
 void add_conv2d(KernelTable& table) {
   add_typed<float, false>(table.f32);

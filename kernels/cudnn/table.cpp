@@ -40,6 +40,7 @@ const KernelTable& table() {
     prefer_composed_convolutions(t.f32);
     prefer_composed_convolutions(t.bf16_ops);
     add_conv2d(t);
+    add_dense(t);
     return t;
   }();
   return instance;
