@@ -1,9 +1,13 @@
-# Decides about the cuda backend and the simulator: SUBPIX_HAVE_CUDA, SUBPIX_HAVE_SIM.
+# Decides about the cuda backend, the simulator and cuDNN: SUBPIX_HAVE_CUDA, SUBPIX_HAVE_SIM, SUBPIX_HAVE_CUDNN.
 
 set(SUBPIX_CUDA AUTO CACHE STRING "CUDA backend: AUTO, ON or OFF")
 set_property(CACHE SUBPIX_CUDA PROPERTY STRINGS AUTO ON OFF)
 set(SUBPIX_SIM AUTO CACHE STRING "CUDA kernels on the CPU, for tests and --backend sim: AUTO, ON or OFF")
 set_property(CACHE SUBPIX_SIM PROPERTY STRINGS AUTO ON OFF)
+
+set(SUBPIX_CUDNN AUTO CACHE STRING "cuDNN backend, on top of CUDA: AUTO, ON or OFF")
+set_property(CACHE SUBPIX_CUDNN PROPERTY STRINGS AUTO ON OFF)
+set(CUDNN_ROOT "" CACHE PATH "folder that holds cuDNN's include and lib, where it is not beside the toolkit")
 
 set(SUBPIX_HAVE_SIM OFF)
 if(NOT SUBPIX_SIM STREQUAL "OFF")
@@ -44,6 +48,38 @@ if(NOT SUBPIX_CUDA STREQUAL "OFF" AND NOT SUBPIX_SANITIZE)
     message(STATUS "${problem}: building without the cuda backend")
   endif()
 endif()
+
+# The library is opened at run time; only its headers and its place are needed here. It must know devices by their
+# properties, which plans are made from where there is no device.
+set(SUBPIX_HAVE_CUDNN OFF)
+if(NOT SUBPIX_CUDNN STREQUAL "OFF")
+  set(problem "")
+  if(NOT SUBPIX_HAVE_CUDA)
+    set(problem "the cuda backend, which it stands on, is not built")
+  else()
+    find_path(CUDNN_INCLUDE_DIR cudnn_graph.h HINTS ${CUDNN_ROOT} ${CUDAToolkit_INCLUDE_DIRS} PATH_SUFFIXES include)
+    find_file(CUDNN_LIBRARY NAMES libcudnn.so.9 HINTS ${CUDNN_ROOT} ${CUDAToolkit_LIBRARY_DIR}
+      PATHS /usr/lib/${CMAKE_LIBRARY_ARCHITECTURE} /usr/lib64 PATH_SUFFIXES lib lib64)
+    if(NOT CUDNN_INCLUDE_DIR OR NOT CUDNN_LIBRARY)
+      set(problem "cuDNN 9 was not found (cudnn_graph.h and libcudnn.so.9; -DCUDNN_ROOT=... names its folder)")
+    else()
+      file(STRINGS ${CUDNN_INCLUDE_DIR}/cudnn_graph.h known REGEX "CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR")
+      if(NOT known)
+        set(problem "the cuDNN in ${CUDNN_INCLUDE_DIR} is too old: it has no device properties")
+      endif()
+    endif()
+  endif()
+  if(NOT problem)
+    set(SUBPIX_HAVE_CUDNN ON)
+  elseif(SUBPIX_CUDNN STREQUAL "ON")
+    message(FATAL_ERROR "SUBPIX_CUDNN=ON, but ${problem}; configure with -DSUBPIX_CUDNN=OFF")
+  else()
+    message(STATUS "${problem}: building without the cudnn backend")
+  endif()
+endif()
+
+# For tools/gpu_check.sh, which reads the cache.
+set(SUBPIX_CUDNN_BUILT ${SUBPIX_HAVE_CUDNN} CACHE INTERNAL "whether the cudnn backend is built")
 
 # subpix_cuda_kernels(name a.cu b.cu ...): the sources compiled by nvcc, see kernels/cuda/nvcc.sh. Device code stays
 # uncompressed: tests/cuda reads it.

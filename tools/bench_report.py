@@ -20,6 +20,7 @@ import report_render
 import report_steps
 
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
+DEVICE = "cudnn-device.json"  # properties of a device, no result: cuDNN plans for it where it is not
 SCHEMA = "subpix-kernel-bench-1"
 GENERATED = "Made by `tools/bench_report.py` from the JSON files of `docs/results`; not to be edited."
 
@@ -55,7 +56,7 @@ def collect(folder):
     # Mutants have a page of their own, docs/mutation.md: no time is measured there.
     found = {"kernels": [], "compares": [], "steps": [], "checks": [], "quickstart": [], "mutants": []}
     for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
-        if name.endswith(".json"):
+        if name.endswith(".json") and name != DEVICE:
             results = load(os.path.join(folder, name))
             # kernel_bench on several backends writes a list.
             for result in results if isinstance(results, list) else [results]:

@@ -23,7 +23,7 @@ import machine
 FAILED, UNAVAILABLE, TIMEOUT = 1, 77, 124
 TAIL = 60  # lines of a log that go into its JSON
 # The only part whose absence is no failure: its tool does not come with the driver.
-OPTIONAL = {"sanitizer"}
+OPTIONAL = {"sanitizer", "cudnn"}
 TEST = "every variant of every op matches the double reference"
 
 

@@ -8,14 +8,14 @@ usage: tools/gpu_check.sh OUT [--backend cuda|sim] [--parts LIST] [--data DIR] [
                           [--programs DIR] [--limit SECONDS]
   OUT              folder of the results: <part>.json and <part>.log, gpu_check.json, gpu_check.md
   --backend B      cuda (default), or sim: the same parts in short on the simulator, without timing
-  --parts LIST     of build,device,kernels,bitwise,sanitizer,bench,step,train; default: all
+  --parts LIST     of build,device,kernels,bitwise,cudnn,sanitizer,bench,step,train; default: all
   --data DIR       pictures to train on; default .gpu/data if it is there, else drawn noise
   --build DIR      build folder, made if it is missing (default build-gpu)
   --programs DIR   use the programs of this folder instead of building them
   --limit SECONDS  no part may take longer (each has its own limit besides)
 A part whose <part>.json says ok is not run again; remove the file, or take another OUT, to repeat it.
-Exit code: 0 nothing failed (without compute-sanitizer its part counts as unavailable, not as
-failed), 1 a part failed, ran out of time or found no device, 2 wrong usage.
+Exit code: 0 nothing failed (without compute-sanitizer or cuDNN their parts count as unavailable, not
+as failed), 1 a part failed, ran out of time or found no device, 2 wrong usage.
 TEXT
 }
 
@@ -26,10 +26,10 @@ fail() {
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 readonly sim_limit=600  # of a part under the simulator, on machines that do other things besides
-all_parts=(build device kernels bitwise sanitizer bench step train)
+all_parts=(build device kernels bitwise cudnn sanitizer bench step train)
 # Seconds; their sum stays below nine minutes.
-declare -A limits=([build]=200 [device]=10 [kernels]=80 [bitwise]=50 [sanitizer]=50
-  [bench]=70 [step]=40 [train]=35)
+declare -A limits=([build]=190 [device]=10 [kernels]=75 [bitwise]=45 [cudnn]=45 [sanitizer]=40
+  [bench]=60 [step]=40 [train]=30)
 
 out=""
 backend=cuda
@@ -158,6 +158,10 @@ part_build() {
     options+=(-G Ninja)
   fi
   cmake -S "$root" -B "$build" "${options[@]}"
+  # Where there is no cuDNN its part says so.
+  if grep -q '^SUBPIX_CUDNN_BUILT:INTERNAL=ON' "$build/CMakeCache.txt"; then
+    targets+=(test_kernels_cudnn cudnn_device)
+  fi
   cmake --build "$build" -j "$(nproc)" --target "${targets[@]}"
 }
 
@@ -184,6 +188,19 @@ part_kernels() {
 part_bitwise() {
   program test_sim_against_cuda
   python3 tools/gpu_check.py bits --program "$bin/test_sim_against_cuda"
+}
+
+part_cudnn() {
+  program cudnn_device
+  # From this file plans are made where there is no device: keep it as docs/results/cudnn-device.json.
+  "$bin/cudnn_device" "$out/cudnn-device.json"
+  echo "device properties: $out/cudnn-device.json"
+  local op list=conv2d_wide_forward
+  for op in conv2d_forward conv2d_backward_data conv2d_backward_filter conv2d_activation_forward \
+    dense_forward dense_backward_data dense_backward_filter; do
+    list+=,$op/f32,$op/bf16
+  done
+  ops test_kernels_cudnn "$((limits[cudnn] - 5))" --ops "$list"
 }
 
 part_sanitizer() {
@@ -213,7 +230,7 @@ part_sanitizer() {
 # What the limit cuts off goes on in the next run: the results so far are kept, and not measured again.
 part_bench() {
   program kernel_bench
-  local rc=0 results=$out/kernels.json call
+  local rc=0 results=$out/bench-kernels.json call
   call=("$bin/kernel_bench" --backend "$backend" --against cudnn --dtype bf16 --seconds 0.1 --json "$results" --resume)
   # Most of a step first.
   "${call[@]}" --op conv2d_norm_forward,conv2d_norm_backward_data,conv2d_backward_filter_group,conv2d_wide_forward || rc=$?
@@ -259,6 +276,8 @@ part_train() {
 skipped() {
   if [[ $backend == sim && ($1 == step || $1 == bench) ]]; then
     echo "the simulator says nothing about time"
+  elif [[ $backend == sim && $1 == cudnn ]]; then
+    echo "cuDNN needs a device"
   elif [[ $backend == sim && $1 == bitwise ]]; then
     echo "needs both the simulator and a device"
   else

@@ -16,6 +16,9 @@
 #ifdef SUBPIX_HAVE_CUDA
 #include "kernels/cuda/table.h"
 #endif
+#ifdef SUBPIX_HAVE_CUDNN
+#include "kernels/cudnn/table.h"
+#endif
 #ifdef SUBPIX_HAVE_SIM
 #include "kernels/sim/table.h"
 #endif
@@ -59,6 +62,15 @@ const std::vector<Backend>& backends() {
       {.name = "reference",
        .table = kernels::reference::table,
        .library = [](const kernels::DeviceInfo&) { return std::string("plain loops"); }},
+#ifdef SUBPIX_HAVE_CUDNN
+      // The rival: never taken unasked, as its first step times plans.
+      {.name = "cudnn",
+       .table = kernels::cudnn::table,
+       .library = kernels::cudnn::library,
+       .device = kernels::cuda::device_info,
+       .automatic = false,
+       .obstacle = kernels::cudnn::obstacle},
+#endif
 #ifdef SUBPIX_HAVE_SIM
       {.name = "sim",
        .table = kernels::sim::table,

@@ -139,6 +139,7 @@ class Report(unittest.TestCase):
     def test_several_backends_and_the_mutants_of_the_kernels(self):
         self.put("kernels-two.json", [fixtures.kernel_bench(), {**fixtures.kernel_bench(), "commit": "e2e2e2e2e2e2"}])
         self.put("mutation.json", {"verdicts": {}})
+        self.put("cudnn-device.json", {"properties": 1})
         done = self.report()
         self.assertEqual(done.returncode, 0, done.stderr)
         for commit in ("f1f1f1f1f1f1", "e2e2e2e2e2e2"):

@@ -98,6 +98,22 @@ class GpuCheck(unittest.TestCase):
         self.assertIn("1 calls, 1 wrong: add count3", text)
         self.assertIn("srresnet-16 12.50 ms a step", text)
 
+    def test_cudnn_leaves_the_properties_of_the_device(self):
+        self.stand_in("cudnn_device", 'echo "{}" > "$1"\n')
+        self.stand_in("test_kernels_cudnn", 'case "$3" in conv2d_forward/bf16) echo "cudnn: wrong"; exit 1;; esac\n')
+        done = self.check(self.out, "--programs", self.bin, "--parts", "cudnn")
+        self.assertEqual(done.returncode, 1, done.stdout + done.stderr)
+        ops = {op["op"]: op["status"] for op in self.result("cudnn")["details"]["ops"]}
+        self.assertEqual([op for op, status in ops.items() if status != "ok"], ["conv2d_forward/bf16"])
+        self.assertIn("conv2d_wide_forward", ops)
+        with open(os.path.join(self.out, "cudnn-device.json"), encoding="utf-8") as file:
+            self.assertEqual(file.read(), "{}\n")
+
+    def test_without_cudnn_nothing_fails(self):
+        done = self.check(self.out, "--programs", self.bin, "--parts", "cudnn")
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.assertEqual(self.result("cudnn")["status"], "unavailable")
+
     def test_a_part_out_of_time(self):
         self.stand_in("test_sim_against_cuda", "echo begun\nexec sleep 60\n")
         done = self.check(self.out, "--programs", self.bin, "--parts", "bitwise", "--limit", "1")

@@ -36,6 +36,7 @@ RunConfig unusual() {
   c.threads = 3;
   c.loader_threads = 5;
   c.backend = "reference";
+  c.plan = "plan.json";
   c.cuda_graph = false;
   c.data = {{"a", "b"}, {"c"}, 48, 4, LrFrom::Crop, false, false, 77, 2.5, ChannelRule::Convert};
   c.model = {4, 32, 2, true, engine::nn::InitKind::Icnr, 0.25, 1e-4};
