@@ -1,9 +1,11 @@
 // kernel_bench's parts: when a measurement ends, what may be claimed, what counts as wrong, which
 // calls are chosen.
 
+#include <algorithm>
 #include <cmath>
 #include <set>
 
+#include "engine/core/device.h"
 #include "kernels/reference/table.h"
 #include "tests/support/catch.h"
 #include "tools/bench/cases_list.h"
@@ -162,6 +164,28 @@ TEST_CASE("a rival that is wrong or missing leaves our own times") {
   CHECK(fair.rivals[0].kind == "same");
 }
 
+TEST_CASE("contenders of one context keep their graphs' scratch memory apart") {
+  const std::vector<std::string> built = engine::available_backends();
+  if (std::find(built.begin(), built.end(), "sim") == built.end()) return;
+  const auto device = engine::Device::open("sim");
+  Context reference(kernels::reference::table(), DeviceInfo{});
+  const Bench bench{"sim", device->context()};
+  Runner runner(bench, {"reference", reference},
+                {.rule = {.spread = 1.0, .seconds = 0.0001, .least = 1}});
+  CaseList list;
+  add_conv2d<bf16>(list, {2, 9, 11, 64, 64, 3, 3, 1, 1}, {.forward = false, .data = false});
+  const BenchCase c = list.take().front();
+  const std::vector<std::string> variants = c.variants(device->context());
+  REQUIRE(variants.size() >= 2);
+  const Result r = runner.run(c, variants[0], &bench, variants[1]);
+  INFO(r.note);
+  CHECK(r.status == Status::Measured);
+  REQUIRE(r.rivals.size() == 1);
+  INFO(r.rivals[0].note);
+  CHECK(r.rivals[0].times);
+  CHECK(device->context().workspace_bytes() == 0);  // nothing of theirs is left in the context
+}
+
 TEST_CASE("results are compared within the roundings of their sums") {
   const auto one = [](double terms, std::vector<double> values) {
     return std::vector<Output>{{"y", DType::F32, terms, std::move(values)}};
@@ -171,6 +195,7 @@ TEST_CASE("results are compared within the roundings of their sums") {
   CHECK(compare(one(100, {1, 2.0000002}), one(100, {1, 2})).empty());
   CHECK_FALSE(compare(one(100, {1, 2.001}), one(100, {1, 2})).empty());
   CHECK_FALSE(compare(one(100, {1, NAN}), one(100, {1, 2})).empty());
+  CHECK_FALSE(compare(one(100, {1, NAN}), one(100, {1, NAN})).empty());
 }
 
 TEST_CASE("the same seed draws the same operands; filters have identities of their own") {

@@ -64,23 +64,22 @@ class Runner::Contender {
  public:
   Contender(const Bench& bench, const BenchCase& c, std::string variant)
       : ctx_(bench.ctx), case_(c), variant_(std::move(variant)) {
-    if (ctx_.table().streams.create) {
-      outer_ = ctx_.stream;
-      ctx_.stream = ctx_.table().streams.create(ctx_);
-    }
+    if (ctx_.table().streams.create) stream_ = ctx_.table().streams.create(ctx_);
+    const Turn turn(*this);
     copies_.push_back(std::make_unique<Operands>(ctx_, kSeed));
     calls_.push_back(case_.bind(ctx_, variant_, *copies_.front()));
   }
   ~Contender() {
-    for (void* graph : {cold_.graph, warm_.graph})
-      if (graph) ctx_.table().streams.destroy_graph(graph);
-    calls_.clear();
-    copies_.clear();
-    wait();
-    if (ctx_.table().streams.create) {
-      ctx_.table().streams.destroy(ctx_.stream);
-      ctx_.stream = outer_;
+    {
+      const Turn turn(*this);
+      for (void* graph : {cold_.graph, warm_.graph})
+        if (graph) ctx_.table().streams.destroy_graph(graph);
+      calls_.clear();
+      copies_.clear();
+      ctx_.trim_workspace();
+      wait();
     }
+    if (stream_) ctx_.table().streams.destroy(stream_);
   }
   Contender(const Contender&) = delete;
   Contender& operator=(const Contender&) = delete;
@@ -88,6 +87,7 @@ class Runner::Contender {
   const std::string& variant() const { return variant_; }
 
   std::vector<Output> output() {
+    const Turn turn(*this);
     copies_.front()->poison();
     calls_.front()();
     wait();
@@ -96,6 +96,7 @@ class Runner::Contender {
 
   /// Copies until a round over all of them leaves nothing of the first in the cache.
   void make_cold(const RunOptions& o) {
+    const Turn turn(*this);
     const std::size_t one = std::max<std::size_t>(copies_.front()->bytes(), 1);
     const std::size_t wanted = 3 * o.cache_bytes / one + 2;
     const std::size_t room = std::max<std::size_t>(o.most_bytes / one, 1);
@@ -111,6 +112,23 @@ class Runner::Contender {
   double warm_us() { return sample(warm_, 1); }
 
  private:
+  /// Gives the context to one contender. A recorded graph knows the addresses of its scratch
+  /// memory, so contenders that share a context have scratch memory of their own each, and a
+  /// stream.
+  class Turn {
+   public:
+    explicit Turn(Contender& c) : c_(c) { swap(); }
+    ~Turn() { swap(); }
+    Turn(const Turn&) = delete;
+    Turn& operator=(const Turn&) = delete;
+
+   private:
+    void swap() {
+      std::swap(c_.ctx_.stream, c_.stream_);
+      c_.ctx_.swap_arena(c_.arena_);
+    }
+    Contender& c_;
+  };
   struct Group {
     int calls = 0;
     void* graph = nullptr;
@@ -124,6 +142,7 @@ class Runner::Contender {
 
   /// Microseconds a call.
   double sample(Group& g, std::size_t copies) {
+    const Turn turn(*this);
     if (g.calls == 0) choose_calls(g, copies);
     const double begin = now_us();
     if (g.graph)
@@ -154,7 +173,8 @@ class Runner::Contender {
   kernels::Context& ctx_;
   const BenchCase& case_;
   std::string variant_;
-  void* outer_ = nullptr;
+  void* stream_ = nullptr;
+  kernels::Context::Arena arena_;
   std::vector<std::unique_ptr<Operands>> copies_;
   std::vector<std::function<void()>> calls_;
   Group cold_, warm_;
@@ -236,10 +256,12 @@ Result Runner::run(const BenchCase& c, const std::string& variant, const Bench* 
   return r;
 } catch (const std::exception& error) {
   Result r{.backend = bench_.backend, .variant = variant};
-  r.status = dynamic_cast<const InputError*>(&error) || dynamic_cast<const std::bad_alloc*>(&error)
-                 ? Status::NoMemory
-                 : Status::Unavailable;
   r.note = error.what();
+  // A table's allocate() and a variant that refuses throw the same type.
+  const bool no_memory =
+      dynamic_cast<const std::bad_alloc*>(&error) ||
+      (dynamic_cast<const InputError*>(&error) && r.note.find("memory") != std::string::npos);
+  r.status = no_memory ? Status::NoMemory : Status::Unavailable;
   return r;
 }
 
