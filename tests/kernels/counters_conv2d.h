@@ -5,16 +5,30 @@
 
 namespace subpix::tests {
 
+/// Counting, on a device of that many multiprocessors.
+struct CountedDevice {
+  explicit CountedDevice(int multiprocessors)
+      : scope({.races = false, .count = true}), ctx(kernels::sim::table(), of(multiprocessors)) {
+    GuardedBytes::guard_bytes = 0;
+  }
+  static kernels::DeviceInfo of(int multiprocessors) {
+    kernels::DeviceInfo device = kernels::sim::device_info();
+    device.multiprocessors = multiprocessors;
+    return device;
+  }
+  const kernels::TypedOps<bf16>& ops() const { return ctx.table().typed<bf16>(); }
+
+  sim::Scope scope;
+  kernels::Context ctx;
+};
+
 /// Runs forward or backward data with one variant, on a device of that many multiprocessors, and
 /// counts.
 inline sim::Stats count_conv2d(const char* variant, int multiprocessors,
                                const kernels::Conv2dProblem& d, bool backward) {
-  GuardedBytes::guard_bytes = 0;
-  const sim::Scope scope({.races = false, .count = true});
-  kernels::DeviceInfo device = kernels::sim::device_info();
-  device.multiprocessors = multiprocessors;
-  kernels::Context ctx(kernels::sim::table(), device);
-  const kernels::TypedOps<bf16>& ops = ctx.table().typed<bf16>();
+  CountedDevice device(multiprocessors);
+  kernels::Context& ctx = device.ctx;
+  const kernels::TypedOps<bf16>& ops = device.ops();
   ctx.override_variant(ops.conv2d_forward.name(), variant);
   ctx.override_variant(ops.conv2d_backward_data.name(), variant);
   Buffers buffers(ctx);

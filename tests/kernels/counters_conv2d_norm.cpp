@@ -1,8 +1,7 @@
 // What the convolutions with batch norm around them read and write, as exact numbers: beside the
 // plain convolution's traffic only the coefficients, x on the way back, and the tiles' sums.
 
-#include "kernels/sim/sim.h"
-#include "kernels/sim/table.h"
+#include "tests/kernels/counters_conv2d.h"
 #include "tests/kernels/source_lines.h"
 #include "tests/support/catch.h"
 #include "tests/support/fill.h"
@@ -18,12 +17,9 @@ using sim::AccessKind;
 
 /// Runs the op on small integers, with PReLU behind the norm, and counts.
 sim::Stats count(const char* variant, int multiprocessors, const Conv2dProblem& d, bool backward) {
-  GuardedBytes::guard_bytes = 0;
-  const sim::Scope scope({.races = false, .count = true});
-  kernels::DeviceInfo device = kernels::sim::device_info();
-  device.multiprocessors = multiprocessors;
-  kernels::Context ctx(kernels::sim::table(), device);
-  const kernels::TypedOps<bf16>& ops = ctx.table().typed<bf16>();
+  CountedDevice device(multiprocessors);
+  kernels::Context& ctx = device.ctx;
+  const kernels::TypedOps<bf16>& ops = device.ops();
   ctx.override_variant(ops.conv2d_norm_forward.name(), variant);
   ctx.override_variant(ops.conv2d_norm_backward_data.name(), variant);
   Buffers buffers(ctx);

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "kernels/api/kernels.h"
+#include "kernels/api/op_of.h"
 #include "tests/support/compare.h"
 #include "tests/support/fill.h"
 #include "tests/support/guarded.h"
@@ -86,15 +87,7 @@ std::string typed_name(const char* op) {
   return std::string(op) + (std::is_same_v<T, float> ? "/f32" : "/bf16");
 }
 
-/// The op of a table from a pointer to its member, typed or not.
-template <class T, class Op>
-const Op& op_of(const kernels::KernelTable& table, Op kernels::TypedOps<T>::*member) {
-  return table.typed<T>().*member;
-}
-template <class Op>
-const Op& op_of(const kernels::KernelTable& table, Op kernels::KernelTable::*member) {
-  return table.*member;
-}
+using kernels::op_of;
 
 /// The expectation for a variant: those called *_tf32 round their operands to TF32.
 inline Expected expected_of(const Expected& e, std::string_view variant) {

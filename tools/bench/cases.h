@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kernels/api/kernels.h"
+#include "kernels/api/op_of.h"
 #include "tools/bench/operands.h"
 
 /// What kernel_bench times: one op at one problem of a network. The op's type stays behind
@@ -33,15 +34,7 @@ struct BenchCase {
       bind;
 };
 
-/// The op of a table from a pointer to its member, typed or not.
-template <class T, class Op>
-const Op& op_of(const kernels::KernelTable& table, Op kernels::TypedOps<T>::*member) {
-  return table.typed<T>().*member;
-}
-template <class Op>
-const Op& op_of(const kernels::KernelTable& table, Op kernels::KernelTable::*member) {
-  return table.*member;
-}
+using kernels::op_of;
 
 /// build(operands) returns the kernel's arguments as a tuple. bytes: the least that the call moves.
 template <class Member, class Problem, class Build>

@@ -164,7 +164,14 @@ class Runner::Contender {
     g.calls = std::clamp(static_cast<int>(std::ceil(kSampleUs / us)), 1, kMostCalls);
     if (!ctx_.table().streams.begin_capture) return;
     ctx_.table().streams.begin_capture(ctx_);
-    call(g, copies, g.calls);
+    try {
+      call(g, copies, g.calls);
+    } catch (...) {
+      // The stream must leave capture; the reason to tell is the one that interrupted it.
+      if (void* part = ctx_.table().streams.end_capture(ctx_))
+        ctx_.table().streams.destroy_graph(part);
+      throw;
+    }
     g.graph = ctx_.table().streams.end_capture(ctx_);
     ctx_.table().streams.launch_graph(ctx_, g.graph);
     wait();
