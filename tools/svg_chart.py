@@ -43,6 +43,16 @@ def ticks(top, count=5):
     return [step * i for i in range(int(math.ceil(top / step - 1e-9)) + 1)]
 
 
+def grid(axis, across, down, unit):
+    """Upright lines at the ticks of an axis of lengths, their numbers and its unit."""
+    (left, right), (top, bottom), lines = across, down, []
+    for tick in axis:
+        x = left + tick * (right - left) / axis[-1]
+        lines.append(f"<line x1='{x:.1f}' x2='{x:.1f}' y1='{top}' y2='{bottom}' stroke='{GRID}'/>")
+        lines.append(text(x, bottom + 17, number(tick), 12, "middle", FAINT))
+    return lines + [text(right, bottom + 36, unit, 12, "end", FAINT)]
+
+
 def bars(title, unit, rows, marks=(), width=900):
     """rows: (label, value, low, high, colour, note); value None: the note stands where the bar would be.
     marks: (label, value), a line through all bars each."""
@@ -59,11 +69,7 @@ def bars(title, unit, rows, marks=(), width=900):
     axis = ticks(max(values))
     scale = (right - left) / axis[-1]
     bottom = top + line * len(rows)
-    for tick in axis:
-        x = left + tick * scale
-        body.append(f"<line x1='{x:.1f}' x2='{x:.1f}' y1='{top - 6}' y2='{bottom}' stroke='{GRID}'/>")
-        body.append(text(x, bottom + 17, number(tick), 12, "middle", FAINT))
-    body.append(text(right, bottom + 36, unit, 12, "end", FAINT))
+    body += grid(axis, (left, right), (top - 6, bottom), unit)
     for i, (label, value, low, high, colour, note) in enumerate(rows):
         y = top + line * i
         body.append(text(left - 8, y + 18, label, 13, "end"))
@@ -106,11 +112,7 @@ def stacked(title, unit, rows, width=860):
     axis = ticks(max(sum(v for _, v in group) for _, group in rows))
     scale = (right - left) / axis[-1]
     bottom = top + line * len(rows)
-    for tick in axis:
-        at = left + tick * scale
-        body.append(f"<line x1='{at:.1f}' x2='{at:.1f}' y1='{top - 4}' y2='{bottom}' stroke='{GRID}'/>")
-        body.append(text(at, bottom + 17, number(tick), 12, "middle", FAINT))
-    body.append(text(right, bottom + 36, unit, 12, "end", FAINT))
+    body += grid(axis, (left, right), (top - 4, bottom), unit)
     for i, (label, group) in enumerate(rows):
         at = left
         body.append(text(left - 8, top + line * i + 19, label, 13, "end"))
